@@ -1,0 +1,113 @@
+"""Errors of autoresearch.
+
+AutoresearchError
+├── UsageError             what the user asked for cannot be started; says what to do (exit 2)
+│   └── ConfigError        a key or value is wrong: names the source, the key, the nearest valid key
+├── RunStopped             the run cannot go on, and may be resumed (exit 1)
+│   ├── RepositoryError    git cannot do what the run needs
+│   │   └── BranchLost     someone moved or deleted the run's branch
+│   ├── StoreError         the run's database cannot be read or written
+│   ├── ProposerLost       the model's server will never answer: no key, no credit, no such model
+│   └── NoSlotLeft         every slot was lost to the machine
+├── SlotLost               the machine failed, not the candidate: measure it elsewhere
+├── ProposalDeferred       the model's server could not answer now: ask again
+├── ProposalsExhausted     a proposer has nothing left to propose
+└── TrialError             ends one trial, never the run
+    ├── ProposalFailed     refused, empty, unreadable, cut off after its retries
+    └── ChangeRejected     outside the scope, or does not apply
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from autoresearch.trial import Reason, Reply
+
+
+class AutoresearchError(Exception):
+    """Base of every error that this package raises on purpose."""
+
+
+class UsageError(AutoresearchError):
+    """Raised before a run where what was asked cannot be started. The message says what is wrong and what to do."""
+
+
+class ConfigError(UsageError):
+    """Raised for an unknown key or a wrong value: names where it stands and the nearest valid key."""
+
+    def __init__(self, source: str, key: str, why: str, nearest: str | None = None) -> None:
+        self.source, self.key, self.why, self.nearest = source, key, why, nearest
+        hint = f"; did you mean `{nearest}`?" if nearest else ""
+        super().__init__(f"{source}: {key}: {why}{hint}")
+
+
+class RunStopped(AutoresearchError):
+    """Raised where a run that has begun cannot go on. What ended is stored; `resume` goes on."""
+
+
+class RepositoryError(RunStopped):
+    """Raised where git cannot do what the run needs."""
+
+
+class BranchLost(RepositoryError):
+    """Raised where the run's branch no longer points where the run left it."""
+
+    def __init__(self, branch: str, expected: str, found: str | None) -> None:
+        self.branch, self.expected, self.found = branch, expected, found
+        now = f"is at {found[:10]}" if found else "is gone"
+        super().__init__(
+            f"someone moved {branch}: it should be at {expected[:10]} and {now}; "
+            f"put it back with `git branch -f {branch} {expected[:10]}`, then `autoresearch resume`"
+        )
+
+
+class StoreError(RunStopped):
+    """Raised where the run's database cannot be read or written."""
+
+
+class ProposerLost(RunStopped):
+    """Raised where asking again cannot help: a wrong key, no credit, a model that does not exist."""
+
+
+class NoSlotLeft(RunStopped):
+    """Raised where every slot was retired for reasons of the machine."""
+
+
+class SlotLost(AutoresearchError):
+    """Raised by a slot whose machine failed: disk full, worktree lost, node gone. Never the candidate's fault."""
+
+
+class ProposalDeferred(AutoresearchError):
+    """Raised where the model's server could not answer: limits, overload, a cut stream, a deadline. No trial is lost."""
+
+    def __init__(self, why: str, retry_after_seconds: float | None = None, cost_usd: float = 0.0) -> None:
+        self.why, self.retry_after_seconds, self.cost_usd = why, retry_after_seconds, cost_usd
+        super().__init__(why)
+
+
+class ProposalsExhausted(AutoresearchError):
+    """Raised by a proposer that has nothing left to propose."""
+
+
+class TrialError(AutoresearchError):
+    """Ends one trial, never the run. Caught in one place."""
+
+
+class ProposalFailed(TrialError):
+    """Raised where the model answered and the answer holds no usable change, after its one correction."""
+
+    def __init__(self, why: str, reply: Reply | None = None) -> None:
+        self.why, self.reply = why, reply
+        super().__init__(why)
+
+
+class ChangeRejected(TrialError):
+    """Raised when an edit touches a path that the run may not change, or does not apply.
+
+    `reason` is Reason.OUT_OF_SCOPE or Reason.DOES_NOT_APPLY.
+    """
+
+    def __init__(self, path: str, why: str, reason: Reason) -> None:
+        self.path, self.why, self.reason = path, why, reason
+        super().__init__(f"{path}: {why}")

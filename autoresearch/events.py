@@ -1,0 +1,240 @@
+"""What happened to a run. Stored in this order before anything follows from it; the run's state is their fold.
+
+An event goes to JSON and back by `to_row` and `event_from_row`. Adding a field needs a default, so that older runs still fold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from autoresearch.metric import Metric
+from autoresearch.trial import Candidate, Change, Measurement, Proposal, Purpose, Reason, Reply, Usage
+
+
+@dataclass(frozen=True, slots=True)
+class Began:
+    """The run exists: what was asked for, and where it starts."""
+
+    config: Mapping[str, Any]
+    base: str
+    """The base commit."""
+    base_tree: str
+    proposer_repairs: bool = False
+    """Whether a crash or a conflict is sent back to the proposer once."""
+    proposer_ordered: bool = False
+    """Replay: line k is trial k, and the run makes no trials of its own."""
+    cost_bound_usd: float = 0.0
+    """The most that one proposal can cost; reserved before each."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resumed:
+    """A new process took the run over: what was in flight is void; `config` is what it goes on with."""
+
+    config: Mapping[str, Any]
+    proposer_repairs: bool = False
+    proposer_ordered: bool = False
+    cost_bound_usd: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Approved:
+    """The user (or --yes) agreed to the plan; the metric is fixed from here on."""
+
+    metric: Metric
+
+
+@dataclass(frozen=True, slots=True)
+class SlotReady:
+    """A slot can measure."""
+
+    slot: int
+    device: str = ""
+    """What the slot runs on, in words."""
+
+
+@dataclass(frozen=True, slots=True)
+class SlotFailed:
+    """The machine failed under a slot; what it was measuring is measured again."""
+
+    slot: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A measurement ended."""
+
+    trial: int
+    slot: int
+    purpose: Purpose
+    commit: str
+    measurement: Measurement
+
+
+@dataclass(frozen=True, slots=True)
+class Proposed:
+    """A proposer answered with a change."""
+
+    trial: int
+    proposal: Proposal
+
+
+@dataclass(frozen=True, slots=True)
+class ProposingFailed:
+    """A proposer answered, and the answer holds no usable change."""
+
+    trial: int
+    why: str
+    reply: Reply | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Deferred:
+    """The model's server could not answer; the proposal is asked for again."""
+
+    trial: int
+    why: str
+    retry_after_seconds: float | None = None
+    cost_usd: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Exhausted:
+    """The proposer has nothing left to propose."""
+
+    trial: int
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """A change became a commit on top of its parent's."""
+
+    trial: int
+    candidate: Candidate
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """A change leaves the scope or does not apply."""
+
+    trial: int
+    reason: Reason
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """A candidate was merged onto a newer incumbent in memory; no candidate where they conflict."""
+
+    trial: int
+    onto: str
+    candidate: Candidate | None
+
+
+@dataclass(frozen=True, slots=True)
+class Landed:
+    """The branch moved to a trial's tree."""
+
+    trial: int
+    commit: str
+
+
+@dataclass(frozen=True, slots=True)
+class StopAsked:
+    """A stop from outside: Ctrl-C, SIGTERM, `stop`. The run drains."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class TimePassed:
+    """A moment came that the run had asked to be woken at."""
+
+
+Event = (
+    Began
+    | Resumed
+    | Approved
+    | SlotReady
+    | SlotFailed
+    | Measured
+    | Proposed
+    | ProposingFailed
+    | Deferred
+    | Exhausted
+    | Applied
+    | Rejected
+    | Merged
+    | Landed
+    | StopAsked
+    | TimePassed
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Stamped:
+    """An event and when it happened, in seconds since the epoch."""
+
+    at: float
+    event: Event
+
+
+_KINDS: dict[str, type] = {kind.__name__: kind for kind in Event.__args__}
+
+
+def kind_of(event: Event) -> str:
+    """The event's name, as stored."""
+    return type(event).__name__
+
+
+def to_row(event: Event) -> dict[str, Any]:
+    """The event as plain JSON values."""
+    match event:
+        case Measured():
+            row = {name: getattr(event, name) for name in event.__slots__}
+            return row | {"measurement": event.measurement.to_row()}
+        case Proposed():
+            proposal = event.proposal
+            return {
+                "trial": event.trial,
+                "change": proposal.change.to_row(),
+                "reply": asdict(proposal.reply),
+                "parent": proposal.parent,
+            }
+        case _:
+            return asdict(event)
+
+
+def event_from_row(kind: str, row: Mapping[str, Any]) -> Event:
+    """The event that `to_row` made.
+
+    Raises:
+        KeyError: a kind that this version does not know.
+    """
+    fields = dict(row)
+    match kind:
+        case "Approved":
+            fields["metric"] = Metric.from_row(fields["metric"])
+        case "Measured":
+            fields["purpose"] = Purpose(fields["purpose"])
+            fields["measurement"] = Measurement.from_row(fields["measurement"])
+        case "Proposed":
+            proposal = Proposal(Change.from_row(fields["change"]), _reply(fields["reply"]), fields["parent"])
+            return Proposed(fields["trial"], proposal)
+        case "ProposingFailed":
+            fields["reply"] = _reply(fields["reply"]) if fields["reply"] else None
+        case "Applied":
+            fields["candidate"] = Candidate(**fields["candidate"])
+        case "Merged":
+            fields["candidate"] = Candidate(**fields["candidate"]) if fields["candidate"] else None
+        case "Rejected":
+            fields["reason"] = Reason(fields["reason"])
+    event: Event = _KINDS[kind](**fields)
+    return event
+
+
+def _reply(row: Mapping[str, Any]) -> Reply:
+    return Reply(row["text"], tuple(row["prompt"]), row["model"], Usage(**row["usage"]))
