@@ -22,9 +22,7 @@ class RunConfig:
     measure: str = option("", "the shell command that measures it", metavar="MEASURE")
     scope: tuple[str, ...] = option((), "paths, folders or globs that may be edited", metavar="SCOPE")
 
-    workers: int | None = option(
-        None, "measurements at once; default: GPUs, else cores, at most 8", metavar="N", short="-w"
-    )
+    workers: int | None = option(None, "measurements at once; default: GPUs, else cores", metavar="N", short="-w")
     proposers: int | None = option(
         None, "proposals in flight; default: by the ratio of proposing to measuring time", metavar="N"
     )
@@ -49,9 +47,7 @@ class RunConfig:
     constraint: tuple[str, ...] = option((), "a bound on a secondary metric (repeatable)", metavar="EXPR", later=True)
     screen: str | None = option(None, "a cheaper stand-in, run first", metavar="CMD", later=True)
     holdout: str | None = option(None, "measured on keeps only, never shown to a proposer", metavar="CMD", later=True)
-    feedback: str | None = option(
-        None, "run on each new incumbent; its output is shown to every proposer", metavar="CMD"
-    )
+    feedback: str | None = option(None, "run on each new incumbent; proposers see its output", metavar="CMD")
     context: tuple[str, ...] = option((), "shown to the proposer, not editable (repeatable)", metavar="PATH")
     protect: tuple[str, ...] = option((), "never edited (repeatable)", metavar="GLOB")
     confidence: float = option(0.99, "how sure a keep must be", metavar="P")
@@ -82,9 +78,7 @@ class RunConfig:
     research: bool = option(False, "web search on a plateau", later=True)
     learn_from: str = option("all", "ended runs that join the history", metavar="TAG", later=True)
 
-    sandbox: str = option(
-        "off", "what a measured command may see and touch: auto, strict or off", metavar="LEVEL", later=True
-    )
+    sandbox: str = option("off", "what measured commands may touch: auto, strict, off", metavar="LEVEL", later=True)
     network: bool = option(True, "let measured commands use the network", later=True)
     memory: int | None = option(None, "memory limit of a measurement", metavar="SIZE", later=True)
     env: tuple[str, ...] = option((), "pass this variable to measured commands (repeatable)", metavar="NAME")

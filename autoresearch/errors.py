@@ -79,7 +79,7 @@ class SlotLost(AutoresearchError):
 
 
 class ProposalDeferred(AutoresearchError):
-    """Raised where the model's server could not answer: limits, overload, a cut stream, a deadline. No trial is lost."""
+    """Raised where the model's server could not answer: limits, overload, a cut stream, a deadline."""
 
     def __init__(self, why: str, retry_after_seconds: float | None = None, cost_usd: float = 0.0) -> None:
         self.why, self.retry_after_seconds, self.cost_usd = why, retry_after_seconds, cost_usd

@@ -1,12 +1,12 @@
 """What happened to a run. Stored in this order before anything follows from it; the run's state is their fold.
 
-An event goes to JSON and back by `to_row` and `event_from_row`. Adding a field needs a default, so that older runs still fold.
+An event goes to JSON and back by `to_row` and `event_from_row`. A new field needs a default, so that older runs fold.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from autoresearch.metric import Metric
@@ -154,6 +154,16 @@ class TimePassed:
     """A moment came that the run had asked to be woken at."""
 
 
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The run stopped, in order; `resume` may go on."""
+
+    why: str
+    """The stop reason in words, as `--max-trials reached`."""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """What only the running process knew: slot_use (0 to 1), slots, seconds (of this process)."""
+
+
 Event = (
     Began
     | Resumed
@@ -171,6 +181,7 @@ Event = (
     | Landed
     | StopAsked
     | TimePassed
+    | Ended
 )
 
 

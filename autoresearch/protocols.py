@@ -5,7 +5,7 @@ A fake for each ships in `autoresearch.testing`; one contract test class runs ov
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Protocol
 from autoresearch.brief import Brief
 from autoresearch.events import Event, Stamped
 from autoresearch.metric import Metric
+from autoresearch.snapshot import Snapshot
 from autoresearch.trial import Candidate, Change, Edit, Measurement, Proposal, Trial
 
 
@@ -78,8 +79,8 @@ class Slot(Protocol):
 class Measurer(Protocol):
     """Owns its slots and their worktrees.
 
-    Law. Entered and left once, as an async context manager; leaving it runs the teardown, kills what is left and removes
-    what it made. `slots` is iterated once and yields each slot as soon as it can measure.
+    Law. Entered and left once, as an async context manager; leaving it runs the teardown, kills what is left and
+    removes what it made. `slots` is iterated once and yields each slot as soon as it can measure.
     """
 
     def slots(self) -> AsyncIterator[Slot]:
@@ -128,7 +129,7 @@ class Repository(Protocol):
         """Apply all edits to the parent's tree, or none; the candidate gets the trial's ref at once.
 
         Raises:
-            ChangeRejected: outside the scope, protected, a symlink, a submodule, `.git`, or an edit that does not apply.
+            ChangeRejected: outside the scope, protected, a symlink, a submodule, `.git`, or it does not apply.
         """
 
     async def merge(self, trial: int, candidate: str, parent: str, onto: str) -> Candidate | None:
@@ -167,8 +168,8 @@ class EditWorktrees(Protocol):
 class Proposer(Protocol):
     """Turns a brief into a change.
 
-    Law. `propose` may be called concurrently and cancelled at any time; cancelling leaves nothing behind. `tell` is called
-    once for each ended trial, in order, and on resume for the earlier ones with their edits.
+    Law. `propose` may be called concurrently and cancelled at any time; cancelling leaves nothing behind. `tell` is
+    called once for each ended trial, in order, and on resume for the earlier ones with their edits.
     """
 
     @property
@@ -200,7 +201,7 @@ class Proposer(Protocol):
 class Store(Protocol):
     """The run's memory, written by the coordinator alone.
 
-    Law. When `append` or `record` returns, the row is durable. A cancelled call has either happened whole or not at all.
+    Law. When `append` or `record` returns, the row is durable. A cancelled call has happened whole or not at all.
     """
 
     async def append(self, stamped: Stamped) -> None:
@@ -216,7 +217,8 @@ class Store(Protocol):
 class Listener(Protocol):
     """Sees what happens, after it is stored. Called in order, from the event loop; must be quick and never raise."""
 
-    def notify(self, at: float, event: Event) -> None: ...
+    def notify(self, at: float, event: Event, ended: Sequence[Trial], snapshot: Callable[[], Snapshot]) -> None:
+        """`ended` are the trials that ended by this event; `snapshot` makes a picture of the run, on demand."""
 
 
 __all__ = [
