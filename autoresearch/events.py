@@ -40,6 +40,13 @@ class Resumed:
 
 
 @dataclass(frozen=True, slots=True)
+class MeasureReplaced:
+    """The measure command prints no reading as it stands; the user (or --yes) took the suggested one."""
+
+    command: str
+
+
+@dataclass(frozen=True, slots=True)
 class Approved:
     """The user (or --yes) agreed to the plan; the metric is fixed from here on."""
 
@@ -167,6 +174,7 @@ class Ended:
 Event = (
     Began
     | Resumed
+    | MeasureReplaced
     | Approved
     | SlotReady
     | SlotFailed
