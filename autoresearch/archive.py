@@ -1,0 +1,70 @@
+"""What is known of trees: who measured which, with which values, and how noisy the metric is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from autoresearch.acceptance import Noise
+from autoresearch.trial import Outcome, Trial
+
+_EDITS_KEPT = 2_000
+_TAIL_KEPT = 400
+
+
+@dataclass(slots=True)
+class Archive:
+    """Ended trials and the measurements that count, by tree."""
+
+    ended: list[Trial] = field(default_factory=list)
+    """In the order in which they ended, the baseline first; long edits and tails stay in the store."""
+    index: dict[int, int] = field(default_factory=dict)
+    """Trial number to its place in `ended`."""
+    owners: dict[str, int] = field(default_factory=dict)
+    """Tree to the trial that measured it first."""
+    results: dict[str, Trial] = field(default_factory=dict)
+    """Tree to the trial whose end says what it is worth."""
+    pools: dict[str, list[float]] = field(default_factory=dict)
+    """Tree to its fresh values; screening values are not among them."""
+    unanchored: set[str] = field(default_factory=set)
+    """Trees that failed when they were measured again; no more of them is asked for."""
+    _settled: Noise = Noise()
+
+    def add(self, trial: Trial) -> None:
+        """Take an ended trial in."""
+        size = sum(len(edit.content or "") + len(edit.old or "") + len(edit.new or "") for edit in trial.edits)
+        slim = replace(trial, tail=trial.tail[-_TAIL_KEPT:], edits=trial.edits if size <= _EDITS_KEPT else ())
+        self.index[trial.number] = len(self.ended)
+        self.ended.append(slim)
+        if trial.tree and trial.tree not in self.results:
+            self.results[trial.tree] = slim
+
+    def trial(self, number: int) -> Trial | None:
+        """An ended trial; None where there is none of that number."""
+        place = self.index.get(number)
+        return None if place is None else self.ended[place]
+
+    def measured(self, tree: str, value: float) -> None:
+        """A fresh value of a tree."""
+        self.pools.setdefault(tree, []).append(value)
+
+    def disagreed(self, values: Sequence[float]) -> None:
+        """Values of one tree differ though the metric seemed deterministic: it is noisy from here on."""
+        self._settled = self._settled.with_group(values)
+
+    def settle_pool(self, tree: str) -> None:
+        """A tree that is no longer compared with: its values only count for the noise."""
+        self._settled = self._settled.with_group(self.pools.pop(tree, ()))
+
+    @property
+    def noise(self) -> Noise:
+        """The spread of one measurement, pooled over all trees with fresh values."""
+        noise = self._settled
+        for pool in self.pools.values():
+            noise = noise.with_group(pool)
+        return noise
+
+    @property
+    def kept(self) -> list[Trial]:
+        """Keeps in the order in which they landed, the baseline left out."""
+        return [trial for trial in self.ended if trial.outcome is Outcome.KEEP and trial.number]

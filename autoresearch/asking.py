@@ -1,0 +1,49 @@
+"""Which trial is asked for next, and when: numbers, pace, and the wait for a busy server."""
+
+from __future__ import annotations
+
+import heapq
+from dataclasses import dataclass, field
+
+from autoresearch.schedule import Pace
+
+FIRST_WAIT_SECONDS = 2.0
+LONGEST_WAIT_SECONDS = 1800.0
+
+
+@dataclass(slots=True)
+class Asking:
+    """Numbers of trials are dealt once; one that was dropped without a row is dealt again first."""
+
+    next_number: int = 1
+    dropped: list[int] = field(default_factory=list)
+    exhausted: bool = False
+    """The proposer has nothing left."""
+    pace: Pace = Pace()
+    deferrals: int = 0
+    """Times in a row that the server could not answer."""
+    not_before: float = 0.0
+    """No proposal is asked for before this moment."""
+    why_waiting: str = ""
+
+    def number(self) -> int:
+        if self.dropped:
+            return heapq.heappop(self.dropped)
+        self.next_number += 1
+        return self.next_number - 1
+
+    def drop(self, number: int) -> None:
+        heapq.heappush(self.dropped, number)
+
+    def answered(self, seconds: float) -> None:
+        self.pace = self.pace.proposed(seconds)
+        self.deferrals = 0
+        self.why_waiting = ""
+
+    def defer(self, at: float, why: str, retry_after_seconds: float | None) -> None:
+        """Wait as long as the server says, else twice as long each time."""
+        doubled = min(FIRST_WAIT_SECONDS * 2**self.deferrals, LONGEST_WAIT_SECONDS)
+        self.deferrals += 1
+        wait = doubled if retry_after_seconds is None else min(retry_after_seconds, LONGEST_WAIT_SECONDS)
+        self.not_before = max(self.not_before, at + wait)
+        self.why_waiting = why

@@ -1,0 +1,198 @@
+"""From a change to a verdict: apply, screen, merge, confirm; always against the incumbent as it is now."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from autoresearch import acceptance, ending, proposals
+from autoresearch.acceptance import Decision, Evidence, Verdict
+from autoresearch.actions import Merge
+from autoresearch.brief import Repair
+from autoresearch.events import Measured
+from autoresearch.life import Live, Stage
+from autoresearch.schedule import Work
+from autoresearch.trial import Candidate, Measurement, Outcome, Purpose, Reason, mean
+
+if TYPE_CHECKING:
+    from autoresearch.state import Run
+
+
+def applied(run: Run, live: Live, candidate: Candidate) -> None:
+    owner = run.archive.owners.setdefault(candidate.tree, live.number)
+    live = live.applied(candidate)
+    run.live[live.number] = live
+    if owner != live.number:
+        run.live[live.number] = replace(live, stage=Stage.WAITING, pending=0)
+        ending.resolve_waiting(run)
+        return
+    schedule_screen(run, live)
+
+
+def schedule_screen(run: Run, live: Live) -> None:
+    if live.candidate is not None:
+        run.live[live.number] = replace(live, pending=1)
+        run.schedule.add(Work(live.number, live.candidate.commit, Purpose.SCREEN))
+
+
+def rejected(run: Run, live: Live, reason: Reason, why: str) -> None:
+    if live.stage is Stage.MERGING:
+        compete_alone(run, live, Reason.CONFLICT)
+    elif not repair(run, live, reason, why):
+        ending.end(run, live, Outcome.CRASH, reason, why)
+
+
+def candidate_measured(run: Run, live: Live, event: Measured) -> None:
+    live = live.measured(event.purpose, event.slot, event.measurement)
+    run.asking.pace = run.asking.pace.measured(event.measurement.seconds_total)
+    if live.failed is not None:
+        live = replace(live, pending=live.pending - run.schedule.drop(live.number))
+    elif event.purpose is Purpose.CONFIRM and live.candidate is not None and live.fresh:
+        note_disagreement(run, live)
+        run.archive.measured(live.candidate.tree, live.fresh[-1])
+    run.live[live.number] = live
+    if live.pending == 0:
+        advance(run, live)
+
+
+def note_disagreement(run: Run, live: Live) -> None:
+    """An identical tree gave another value: a metric that seemed deterministic is noisy from here on."""
+    values = [live.screen, live.fresh[-1]]
+    if run.archive.noise.deterministic and live.screen is not None and live.screen != live.fresh[-1]:
+        run.archive.disagreed([value for value in values if value is not None])
+
+
+def advance_all(run: Run) -> None:
+    for live in list(run.live.values()):
+        if live.pending == 0 and live.stage in (Stage.SCREENING, Stage.CONFIRMING):
+            advance(run, live)
+
+
+def advance(run: Run, live: Live) -> None:
+    """Decide on a trial none of whose measurements is pending."""
+    if not run.baseline_done or not run.baseline.recorded:
+        return
+    if live.failed is not None:
+        failed(run, live, live.failed)
+    elif live.stage is Stage.SCREENING and live.screen is not None:
+        screened(run, live, live.screen)
+    elif live.stage is Stage.CONFIRMING:
+        confirm(run, live)
+
+
+def screened(run: Run, live: Live, value: float) -> None:
+    parent = run.pool_of(live.parent)
+    live = replace(live, compared=mean(parent))
+    verdict = acceptance.screen(value, parent, live.lines, run.archive.noise, run.rule)
+    if verdict.decision is Decision.DISCARD:
+        ending.end(run, live, Outcome.DISCARD, verdict.reason or Reason.WORSE)
+    else:
+        confirm(run, replace(live, stage=Stage.CONFIRMING))
+
+
+def confirm(run: Run, live: Live) -> None:
+    """Judge a promising candidate against the incumbent as it is now; never against an older one."""
+    run.live[live.number] = live
+    if not live.alone and live.base != run.tip:
+        merge(run, live)
+        return
+    pool = run.incumbent_pool
+    live = replace(live, compared=mean(pool))
+    run.live[live.number] = live
+    topped_up = incumbent_tree(run) in run.archive.unanchored
+    evidence = Evidence(live.screen, live.fresh, pool, live.lines, topped_up)
+    verdict = acceptance.judge(evidence, run.archive.noise, run.rule)
+    match verdict.decision:
+        case Decision.MEASURE:
+            measure_more(run, live, verdict)
+        case Decision.KEEP:
+            ending.land(run, live, verdict.reason or Reason.IMPROVED)
+        case Decision.DISCARD:
+            reason = verdict.reason or Reason.UNCONFIRMED
+            if live.merged and not live.alone:
+                compete_alone(run, live, Reason.SUPERSEDED)
+            else:
+                ending.end(run, live, Outcome.DISCARD, Reason.SUPERSEDED if live.alone else reason)
+
+
+def incumbent_tree(run: Run) -> str:
+    ended = run.archive.trial(run.population.incumbent)
+    return ended.tree if ended and ended.tree else run.given.base_tree
+
+
+def measure_more(run: Run, live: Live, verdict: Verdict) -> None:
+    """Schedule what the verdict wants; nothing while the run drains, so that `resume` takes it up."""
+    if run.stopping or live.candidate is None:
+        return
+    commit = live.candidate.commit
+    for index in range(verdict.candidate_runs):
+        run.schedule.add(Work(live.number, commit, Purpose.CONFIRM, live.n + index))
+    run.live[live.number] = replace(live, pending=verdict.candidate_runs)
+    tip, incumbent = run.tip, run.population.incumbent
+    coming = run.schedule.count(tip, Purpose.ANCHOR)
+    coming += sum(1 for slot in run.slots.busy if slot.work and slot.work.purpose is Purpose.ANCHOR)
+    for index in range(max(0, verdict.incumbent_runs - coming)):
+        index += len(run.incumbent_pool) + coming
+        run.schedule.add(Work(incumbent, tip, Purpose.ANCHOR, index))
+
+
+def merge(run: Run, live: Live) -> None:
+    """The incumbent moved: what is confirmed and lands is the combination, made in memory."""
+    if run.stopping or live.own is None:
+        return
+    run.live[live.number] = replace(live, stage=Stage.MERGING)
+    run.do(Merge(live.number, live.own.commit, live.parent_commit, run.tip))
+
+
+def merged(run: Run, live: Live, onto: str, candidate: Candidate | None) -> None:
+    if candidate is None:
+        compete_alone(run, live, Reason.CONFLICT)
+        return
+    owner = run.archive.owners.setdefault(candidate.tree, live.number)
+    if owner == live.number:
+        confirm(run, live.rebased(candidate, onto))
+    elif owner in run.live:
+        run.live[live.number] = replace(live.rebased(candidate, onto), stage=Stage.WAITING)
+    else:
+        compete_alone(run, live, Reason.SUPERSEDED)
+
+
+def compete_alone(run: Run, live: Live, reason: Reason) -> None:
+    """A candidate that conflicts with or does not add to the incumbent replaces it, if it beats it alone."""
+    if live.merged and live.candidate is not None:
+        run.archive.settle_pool(live.candidate.tree)
+    alone = live.competing_alone()
+    pool = run.incumbent_pool
+    alone = replace(alone, compared=mean(pool))
+    if alone.own_screen is not None:
+        verdict = acceptance.screen(alone.own_screen, pool, 0, run.archive.noise, run.rule)
+        if verdict.decision is not Decision.DISCARD:
+            confirm(run, alone)
+            return
+    ending.end(run, alone, Outcome.DISCARD, reason)
+
+
+def failed(run: Run, live: Live, measurement: Measurement) -> None:
+    reason = measurement.failure or Reason.NO_METRIC
+    if live.merged and not live.alone:
+        compete_alone(run, live, Reason.SUPERSEDED)
+    elif reason is Reason.CHECKS_FAILED:
+        ending.end(run, live, Outcome.DISCARD, reason)
+    elif not repair(run, live, reason, measurement.tail):
+        code = measurement.exit_code
+        ending.end(run, live, Outcome.CRASH, reason, f"exit status {code}" if code else "")
+
+
+def repair(run: Run, live: Live, reason: Reason, tail: str) -> bool:
+    """Send a crash back to the proposer, once; whether that was done."""
+    wanted = run.given.repairs and live.repair is None and live.change is not None and not run.stopping
+    if not wanted or not run.budget.affords(run.given.cost_bound_usd) or live.change is None:
+        return False
+    if live.own is not None:
+        crash = live.ended(Outcome.CRASH, reason, "", run.clock.at, run.metric)
+        run.archive.results.setdefault(live.own.tree, crash)
+    again = Live(live.number, live.parent, live.parent_commit, live.operator, Stage.PROPOSING, run.clock.at)
+    spent = replace(again, usage=live.usage, model=live.model, n=live.n, seconds=live.seconds, worker=live.worker)
+    proposals.propose(run, replace(spent, change=live.change, last=live.last, repair=Repair(live.change, reason, tail)))
+    ending.resolve_waiting(run)
+    return True

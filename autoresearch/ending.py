@@ -1,0 +1,90 @@
+"""How trials end: landing, rows, and what waited for them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from autoresearch import candidates, life, measuring, proposals
+from autoresearch.actions import Land, Record
+from autoresearch.life import Live, Stage
+from autoresearch.trial import Outcome, Reason, mean
+
+if TYPE_CHECKING:
+    from autoresearch.state import Run
+
+
+def land(run: Run, live: Live, reason: Reason) -> None:
+    """Move the branch, one trial at a time: the next keep is judged against what lands now."""
+    candidate = live.candidate
+    if candidate is None or any(other.stage is Stage.LANDING for other in run.live.values()):
+        return
+    live = replace(live, stage=Stage.LANDING, verdict=Reason.REPLACED if live.alone else reason)
+    run.live[live.number] = live
+    message = life.landing_message(live, run.metric, mean(run.incumbent_pool))
+    run.do(Land(live.number, candidate.commit, run.tip, message))
+
+
+def landed(run: Run, live: Live, commit: str) -> None:
+    if live.candidate is None:
+        return
+    if not live.fresh and live.screen is not None:
+        run.archive.measured(live.candidate.tree, live.screen)
+    last = live.last
+    if last is not None:
+        run.shown = replace(run.shown, tail=last.tail, extra=last.extra, at_bound=last.at_bound)
+    landed = replace(live, candidate=replace(live.candidate, commit=commit))
+    end(run, landed, Outcome.KEEP, live.verdict or Reason.IMPROVED)
+    measuring.ask_feedback(run, live.number, commit)
+    for other in list(run.live.values()):
+        if other.stage is Stage.CONFIRMING and not other.alone:
+            dropped = run.schedule.drop(other.number)
+            run.live[other.number] = replace(other, pending=other.pending - dropped)
+    candidates.advance_all(run)
+
+
+def end(run: Run, live: Live, outcome: Outcome, reason: Reason, note: str = "") -> None:
+    """The one place where a trial ends."""
+    if not run.baseline.recorded:
+        run.live[live.number] = replace(live, stage=Stage.ENDING, ending=(outcome, reason, note))
+        return
+    trial = live.ended(outcome, reason, note, run.clock.at, run.metric)
+    run.live.pop(live.number, None)
+    run.archive.add(trial)
+    if live.own is not None:
+        run.archive.results.setdefault(live.own.tree, trial)
+    if live.candidate is not None and outcome is not Outcome.KEEP:
+        run.archive.settle_pool(live.candidate.tree)
+    run.population.tell(trial)
+    run.budget = run.budget.end(live.number)
+    run.do(Record(trial))
+    resolve_waiting(run)
+
+
+def resolve_waiting(run: Run) -> None:
+    """End duplicates of what has ended; apply what waited for its parent."""
+    for live in list(run.live.values()):
+        if live.stage is not Stage.WAITING:
+            continue
+        if live.candidate is None:
+            proposals.apply(run, live)
+        elif (known := run.archive.results.get(live.candidate.tree)) is not None:
+            outcome = Outcome.CRASH if known.outcome is Outcome.CRASH else Outcome.DISCARD
+            twin = replace(live, own_screen=known.value)
+            end(run, twin, outcome, Reason.DUPLICATE, f"same tree as trial {known.number}")
+
+
+def record_baseline(run: Run) -> None:
+    """Its row is the first: as soon as a candidate could be judged, or with what there is when the run ends."""
+    if run.baseline.recorded or not run.baseline.good:
+        return
+    run.baseline.recorded = True
+    trial = run.baseline.trial(
+        run.archive.pools[run.given.base_tree], run.given.base, run.given.base_tree, run.clock.at
+    )
+    run.archive.add(trial)
+    run.do(Record(trial))
+    for live in list(run.live.values()):
+        if live.ending is not None:
+            end(run, live, *live.ending)
+    candidates.advance_all(run)

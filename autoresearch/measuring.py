@@ -1,0 +1,123 @@
+"""What slots do and report: the baseline, feedback, fresh runs of the incumbent, measurements of candidates."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from autoresearch import candidates
+from autoresearch import metric as metrics
+from autoresearch.actions import Approve, Measure, SuggestMeasure
+from autoresearch.events import Measured
+from autoresearch.metric import Metric
+from autoresearch.protocols import Request
+from autoresearch.schedule import Work, wants_baseline
+from autoresearch.slots import SlotState
+from autoresearch.trial import Measurement, Purpose
+
+if TYPE_CHECKING:
+    from autoresearch.state import Run
+
+
+def slot_failed(run: Run, slot: int, why: str) -> None:
+    work = run.slots.fail(slot, why, run.clock.at)
+    if work is not None and work.purpose is not Purpose.BASELINE:
+        run.schedule.add(work, first=True)
+    if run.slots.lost:
+        run.drain(f"no slot left: {why}", failed=True)
+
+
+def measured(run: Run, event: Measured) -> None:
+    work = run.slots.finish(event.slot, run.clock.at)
+    measurement = event.measurement
+    match event.purpose:
+        case Purpose.BASELINE:
+            baseline_measured(run, event.slot, measurement)
+        case Purpose.FEEDBACK:
+            run.shown = replace(run.shown, feedback=measurement.stdout or measurement.tail)
+        case Purpose.ANCHOR:
+            anchor_measured(run, event.trial, measurement)
+        case _ if work is not None and event.trial in run.live:
+            candidates.candidate_measured(run, run.live[event.trial], event)
+
+
+def baseline_measured(run: Run, slot: int, measurement: Measurement) -> None:
+    baseline, config = run.baseline, run.config
+    if slot in baseline.stale:
+        baseline.stale.remove(slot)
+        return
+    if baseline.metric is None:
+        suggested = metrics.suggested_command(config.measure, measurement.stdout)
+        if suggested and not config.metric:
+            baseline.suggested = suggested
+            baseline.stale = {busy.number for busy in run.slots.busy}
+            run.do(SuggestMeasure(suggested))
+            return
+        baseline.metric = metrics.choose(measurement, config.objective, config.metric, config.direction)
+        run.do(Approve(baseline.metric, metrics.settle(measurement, baseline.metric)))
+    if measurement.value is None:
+        measurement = metrics.settle(measurement, baseline.metric)
+    if not measurement.ok:
+        baseline.failed.append(measurement)
+        if baseline.hopeless:
+            run.drain(baseline.hopeless, failed=True)
+        return
+    baseline.good.append(measurement)
+    run.archive.measured(run.given.base_tree, measurement.value or 0.0)
+    run.asking.pace = run.asking.pace.measured(measurement.wall_seconds)
+    if len(baseline.good) == 1:
+        run.shown = replace(run.shown, tail=measurement.tail, extra=measurement.extra, at_bound=measurement.at_bound)
+    candidates.advance_all(run)
+
+
+def measure_replaced(run: Run, command: str) -> None:
+    run.given = replace(run.given, config=replace(run.config, measure=command))
+    run.baseline.suggested = ""
+    run.slots.forget_baseline()
+
+
+def approved(run: Run, chosen: Metric) -> None:
+    run.baseline.metric = chosen
+    run.baseline.approved = True
+    run.wake_at_the_end()
+    ask_feedback(run, 0, run.given.base)
+
+
+def anchor_measured(run: Run, trial: int, measurement: Measurement) -> None:
+    ended = run.archive.trial(trial)
+    if ended is not None and ended.tree:
+        if measurement.value is None:
+            run.archive.unanchored.add(ended.tree)
+        else:
+            run.archive.measured(ended.tree, measurement.value)
+    candidates.advance_all(run)
+
+
+def work_for(run: Run, slot: SlotState) -> Work | None:
+    if run.stopping or run.baseline.suggested:
+        return None
+    running = sum(1 for other in run.slots.busy if other.work and other.work.purpose is Purpose.BASELINE)
+    done = len(run.baseline.good)
+    if wants_baseline(done, running, slot.baseline_measured, run.config.repeats):
+        return Work(0, run.given.base, Purpose.BASELINE, done + running)
+    return run.schedule.take() if run.baseline.approved else None
+
+
+def start(run: Run, slot: int, work: Work) -> None:
+    config, feedback = run.config, work.purpose is Purpose.FEEDBACK
+    request = Request(
+        trial=work.trial,
+        command=config.feedback or "" if feedback else config.measure,
+        timeout_seconds=run.baseline.timeout_seconds(config.timeout),
+        metric=None if feedback else run.baseline.metric,
+        build=config.build,
+        checks=() if feedback else config.check,
+        seed=config.seed + work.index,
+    )
+    run.slots.start(slot, work, run.clock.at)
+    run.do(Measure(slot, work.commit, work.purpose, request))
+
+
+def ask_feedback(run: Run, trial: int, commit: str) -> None:
+    if run.config.feedback:
+        run.schedule.add(Work(trial, commit, Purpose.FEEDBACK))

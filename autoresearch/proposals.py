@@ -1,0 +1,149 @@
+"""From asking for a change to having one."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from random import Random
+from typing import TYPE_CHECKING
+
+from autoresearch import ending
+from autoresearch.actions import Apply, Propose, Wake
+from autoresearch.brief import Brief, InFlight
+from autoresearch.events import Deferred
+from autoresearch.life import Live, Stage
+from autoresearch.population import Ask
+from autoresearch.schedule import Load, wants_proposal
+from autoresearch.trial import Operator, Outcome, Proposal, Purpose, Reason, Reply, Usage, mean
+
+if TYPE_CHECKING:
+    from autoresearch.state import Run
+
+
+def ask(run: Run) -> None:
+    number = run.asking.number()
+    if run.given.ordered:
+        ask = Ask(run.population.incumbent, Operator.IMPROVE)
+    else:
+        random = Random(f"{run.config.seed}:{number}")
+        ask = run.population.ask(random, [live.operator for live in run.live.values()])
+    parent_commit = run.commit_of(ask.parent) or run.given.base
+    live = Live(number, ask.parent, parent_commit, ask.operator, Stage.PROPOSING, run.clock.at, ask.combine_with)
+    propose(run, live)
+
+
+def propose(run: Run, live: Live) -> None:
+    live = replace(live, stage=Stage.PROPOSING, asked_at=run.clock.at)
+    run.live[live.number] = live
+    run.budget = run.budget.reserve(live.number, run.given.cost_bound_usd)
+    run.do(Propose(brief(run, live), live.parent_commit))
+
+
+def brief(run: Run, live: Live) -> Brief:
+    others = (other for other in run.live.values() if other.number != live.number)
+    limited = run.budget.limits.usd is not None
+    return Brief(
+        trial=live.number,
+        parent=live.parent,
+        operator=live.operator,
+        config=run.config,
+        metric=run.metric,
+        baseline=mean(run.pool_of(0)),
+        best=mean(run.incumbent_pool),
+        incumbent=run.population.incumbent,
+        incumbent_tail=run.shown.tail,
+        incumbent_extra=run.shown.extra,
+        feedback=run.shown.feedback,
+        history=tuple(run.archive.ended),
+        in_flight=tuple(
+            InFlight(other.number, other.operator, other.change.hypothesis if other.change else "") for other in others
+        ),
+        combine_with=None if live.combine_with is None else run.archive.trial(live.combine_with),
+        repair=live.repair,
+        spend_limit_usd=run.given.cost_bound_usd if limited else None,
+    )
+
+
+def proposed(run: Run, number: int, proposal: Proposal) -> None:
+    usage = proposal.reply.usage
+    run.budget = run.budget.settle(number, usage.cost_usd)
+    live = run.live.get(number)
+    if live is None:  # dropped while its answer was under way
+        return
+    run.asking.answered(run.clock.at - live.asked_at)
+    live = replace(live, change=proposal.change, model=proposal.reply.model, usage=live.usage + usage)
+    if proposal.parent is not None:
+        live = replace(live, parent=proposal.parent)
+    apply(run, live)
+
+
+def apply(run: Run, live: Live) -> None:
+    """Apply its change to its parent, or wait for the parent to end."""
+    if live.parent in run.live:
+        run.live[live.number] = replace(live, stage=Stage.WAITING)
+        return
+    commit = run.commit_of(live.parent)
+    change = live.change
+    if commit is None or change is None:
+        ending.end(run, live, Outcome.CRASH, Reason.DOES_NOT_APPLY, f"its parent, trial {live.parent}, has no commit")
+        return
+    live = replace(live, stage=Stage.APPLYING, parent_commit=commit)
+    run.live[live.number] = live
+    run.do(Apply(live.number, commit, change))
+
+
+def proposing_failed(run: Run, number: int, why: str, reply: Reply | None) -> None:
+    usage = reply.usage if reply else Usage()
+    run.budget = run.budget.settle(number, usage.cost_usd)
+    live = run.live.get(number)
+    if live is None:
+        return
+    run.asking.answered(run.clock.at - live.asked_at)
+    live = replace(live, usage=live.usage + usage, model=reply.model if reply else live.model)
+    if live.repair is not None:
+        ending.end(run, live, Outcome.CRASH, live.repair.reason, f"the repair failed: {why}")
+    else:
+        ending.end(run, live, Outcome.CRASH, Reason.PROPOSER_FAILED, why)
+
+
+def deferred(run: Run, event: Deferred) -> None:
+    run.budget = run.budget.settle(event.trial, event.cost_usd)
+    live = run.live.get(event.trial)
+    if live is None:
+        return
+    run.asking.defer(run.clock.at, event.why, event.retry_after_seconds)
+    run.live[live.number] = replace(live, stage=Stage.DEFERRED)
+    run.do(Wake(run.asking.not_before))
+
+
+def drop(run: Run, number: int) -> None:
+    """Give a trial up without a row; its number is dealt again."""
+    run.budget = run.budget.drop(number)
+    if run.live.pop(number, None) is not None:
+        run.asking.drop(number)
+
+
+def ask_while_wanted(run: Run) -> None:
+    if run.clock.at < run.asking.not_before:
+        return
+    for live in list(run.live.values()):
+        if live.stage is Stage.DEFERRED:
+            propose(run, live)
+    while (
+        not run.given.baseline_only
+        and not run.asking.exhausted
+        and run.budget.allows(run.given.cost_bound_usd)
+        and wants_proposal(load(run), run.asking.pace, run.config.proposers)
+    ):
+        ask(run)
+
+
+def load(run: Run) -> Load:
+    stages = Counter(live.stage for live in run.live.values())
+    return Load(
+        slots=max(1, run.slots.usable),
+        free=len(run.slots.free),
+        proposing=stages[Stage.PROPOSING] + stages[Stage.DEFERRED],
+        queued=stages[Stage.APPLYING] + run.schedule.waiting(Purpose.SCREEN),
+        live=len(run.live),
+    )

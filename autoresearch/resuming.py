@@ -1,0 +1,57 @@
+"""Going on in a new process: what was in flight is done again."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from operator import attrgetter
+from typing import TYPE_CHECKING
+
+from autoresearch import candidates, ending, proposals
+from autoresearch.budget import limits_of
+from autoresearch.config import RunConfig
+from autoresearch.events import Resumed
+from autoresearch.life import Live, Stage
+from autoresearch.schedule import Schedule
+from autoresearch.slots import Slots
+from autoresearch.trial import Reason
+
+if TYPE_CHECKING:
+    from autoresearch.state import Run
+
+
+def resumed(run: Run, event: Resumed, at: float) -> None:
+    """What was in flight is done again: proposals are asked for, measurements are scheduled anew."""
+    run.clock.resume(at)
+    run.given = replace(
+        run.given,
+        config=RunConfig.from_row(event.config),
+        repairs=event.proposer_repairs,
+        ordered=event.proposer_ordered,
+        cost_bound_usd=event.cost_bound_usd,
+    )
+    run.stopping, run.slots, run.schedule = None, Slots(), Schedule()
+    run.asking.exhausted, run.asking.not_before = False, 0.0
+    run.budget = replace(run.budget, limits=limits_of(run.config), reserved={})
+    run.wake_at_the_end()
+    for live in sorted(run.live.values(), key=attrgetter("number")):
+        take_up(run, replace(live, pending=0))
+
+
+def take_up(run: Run, live: Live) -> None:
+    run.live[live.number] = live
+    match live.stage:
+        case Stage.PROPOSING | Stage.DEFERRED:
+            if run.budget.affords(run.given.cost_bound_usd):
+                proposals.propose(run, live)
+            else:
+                proposals.drop(run, live.number)
+        case Stage.APPLYING:
+            proposals.apply(run, live)
+        case Stage.SCREENING if live.screen is None and live.failed is None:
+            candidates.schedule_screen(run, live)
+        case Stage.SCREENING | Stage.CONFIRMING:
+            candidates.advance(run, live)
+        case Stage.MERGING:
+            candidates.confirm(run, replace(live, stage=Stage.CONFIRMING))
+        case Stage.LANDING:
+            ending.land(run, replace(live, stage=Stage.CONFIRMING), live.verdict or Reason.IMPROVED)

@@ -1,0 +1,96 @@
+"""The slots as the run sees them: what each does, for how long, and whether its machine can be trusted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from autoresearch.schedule import Work
+from autoresearch.snapshot import SlotView
+
+FAILURES_BEFORE_RETIRED = 2
+
+
+@dataclass(frozen=True, slots=True)
+class SlotState:
+    """One slot."""
+
+    number: int
+    device: str
+    ready_at: float
+    work: Work | None = None
+    since: float = 0.0
+    busy_seconds: float = 0.0
+    failures: int = 0
+    """Failures of the machine in a row."""
+    retired: str = ""
+    baseline_measured: bool = False
+
+    @property
+    def free(self) -> bool:
+        return self.work is None and not self.retired
+
+
+@dataclass(slots=True)
+class Slots:
+    """All slots of this process, by number."""
+
+    states: dict[int, SlotState] = field(default_factory=dict)
+
+    def add(self, number: int, device: str, at: float) -> None:
+        self.states[number] = SlotState(number, device, at, since=at)
+
+    def start(self, number: int, work: Work, at: float) -> None:
+        self.states[number] = replace(self.states[number], work=work, since=at)
+
+    def finish(self, number: int, at: float) -> Work | None:
+        """The measurement there ended; return what it was."""
+        state = self.states[number]
+        baseline = state.baseline_measured or (state.work is not None and state.work.trial == 0)
+        busy = state.busy_seconds + (at - state.since)
+        self.states[number] = replace(
+            state, work=None, since=at, busy_seconds=busy, failures=0, baseline_measured=baseline
+        )
+        return state.work
+
+    def fail(self, number: int, why: str, at: float) -> Work | None:
+        """The machine failed; return what has to be measured again. A slot that fails twice in a row is retired."""
+        state = self.states[number]
+        failures = state.failures + 1
+        retired = why if failures >= FAILURES_BEFORE_RETIRED else ""
+        self.states[number] = replace(state, work=None, since=at, failures=failures, retired=retired)
+        return state.work
+
+    def forget_baseline(self) -> None:
+        """The measure command changed: every slot measures the baseline again."""
+        self.states = {number: replace(state, baseline_measured=False) for number, state in self.states.items()}
+
+    @property
+    def free(self) -> list[SlotState]:
+        return [state for state in self.states.values() if state.free]
+
+    @property
+    def busy(self) -> list[SlotState]:
+        return [state for state in self.states.values() if state.work is not None]
+
+    @property
+    def usable(self) -> int:
+        return sum(not state.retired for state in self.states.values())
+
+    @property
+    def lost(self) -> bool:
+        """There were slots, and all of them are retired."""
+        return bool(self.states) and not self.usable
+
+    def view(self, state: SlotState, hypothesis: str) -> SlotView:
+        work = state.work
+        return SlotView(
+            number=state.number,
+            device=state.device,
+            trial=work.trial if work else None,
+            purpose=work.purpose if work else None,
+            hypothesis=hypothesis,
+            since=state.since,
+            busy_seconds=state.busy_seconds,
+            ready_at=state.ready_at,
+            retired=state.retired,
+        )

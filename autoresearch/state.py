@@ -1,0 +1,333 @@
+"""The state of a run: told what happened, it says what to do next. Pure; the state is the fold of the events.
+
+A trial goes   ask -> propose -> apply -> screen -> judge -> [merge] -> confirm -> land -> record
+and every step is one event in, some actions out.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from autoresearch import acceptance, candidates, ending, measuring, proposals, resuming, stopping
+from autoresearch.acceptance import Rule
+from autoresearch.actions import (
+    Action,
+    CancelProposal,
+    Record,
+    Stop,
+    Wake,
+)
+from autoresearch.archive import Archive
+from autoresearch.asking import Asking
+from autoresearch.baseline import Baseline
+from autoresearch.budget import Budget, limits_of
+from autoresearch.clock import Clock
+from autoresearch.config import RunConfig
+from autoresearch.events import (
+    Applied,
+    Approved,
+    Began,
+    Deferred,
+    Ended,
+    Event,
+    Exhausted,
+    Landed,
+    Measured,
+    MeasureReplaced,
+    Merged,
+    Proposed,
+    ProposingFailed,
+    Rejected,
+    Resumed,
+    SlotFailed,
+    SlotReady,
+    Stamped,
+    StopAsked,
+    TimePassed,
+)
+from autoresearch.life import Live, Stage
+from autoresearch.metric import Metric
+from autoresearch.population import PLATEAU, Population
+from autoresearch.schedule import Schedule
+from autoresearch.slots import Slots, SlotState
+from autoresearch.snapshot import Snapshot
+from autoresearch.trial import (
+    Outcome,
+    Trial,
+    Usage,
+    mean,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What a run was started with."""
+
+    config: RunConfig
+    base: str
+    base_tree: str
+    repairs: bool
+    """Whether a crash is sent back to the proposer once."""
+    ordered: bool
+    """Line k is trial k: the run makes no choices of its own."""
+    cost_bound_usd: float
+    baseline_only: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What proposers are shown of the incumbent."""
+
+    tail: str = ""
+    extra: Mapping[str, float] = field(default_factory=dict)
+    feedback: str = ""
+    at_bound: bool = False
+
+
+class Run:
+    """One run, from its first event on. `tell` is the only way in."""
+
+    def __init__(self, began: Began, at: float) -> None:
+        self.given = Given(
+            RunConfig.from_row(began.config),
+            began.base,
+            began.base_tree,
+            began.proposer_repairs,
+            began.proposer_ordered,
+            began.cost_bound_usd,
+            began.baseline_only,
+        )
+        self.clock = Clock()
+        self.clock.begin(at)
+        self.baseline = Baseline()
+        self.archive = Archive()
+        self.population = Population(kept=[0])
+        self.budget = Budget(limits_of(self.config))
+        self.schedule = Schedule()
+        self.slots = Slots()
+        self.asking = Asking()
+        self.live: dict[int, Live] = {}
+        self.shown = Shown()
+        self.stopping: Stop | None = None
+        self._out: list[Action] = []
+        if self.config.patience is not None:
+            self.population.plateau_after = min(PLATEAU, max(1, self.config.patience // 2))
+
+    # What is known.
+
+    @property
+    def config(self) -> RunConfig:
+        return self.given.config
+
+    @property
+    def metric(self) -> Metric:
+        """Raises ValueError before the baseline was read."""
+        if self.baseline.metric is None:
+            raise ValueError("the metric is not chosen yet")
+        return self.baseline.metric
+
+    @property
+    def tip(self) -> str:
+        """The commit of the incumbent."""
+        return self.commit_of(self.population.incumbent) or self.given.base
+
+    @property
+    def incumbent_pool(self) -> list[float]:
+        return self.pool_of(self.population.incumbent)
+
+    @property
+    def rule(self) -> Rule:
+        smallest = acceptance.min_gain(self.config.min_gain, mean(self.incumbent_pool))
+        return Rule(self.metric.direction, self.config.confidence, smallest, self.config.repeats)
+
+    @property
+    def baseline_done(self) -> bool:
+        """Enough is known of the baseline for a candidate to be judged."""
+        return self.baseline.approved and len(self.baseline.good) >= self.baseline.wanted(self.config.repeats)
+
+    def commit_of(self, trial: int) -> str | None:
+        ended = self.archive.trial(trial)
+        return self.given.base if trial == 0 else ended.commit if ended else None
+
+    def pool_of(self, trial: int) -> list[float]:
+        """Fresh values of a trial's tree; its stored value, else the incumbent's, where none are left."""
+        ended = self.archive.trial(trial)
+        tree = self.given.base_tree if trial == 0 else ended.tree if ended and ended.tree else ""
+        if pool := self.archive.pools.get(tree):
+            return pool
+        if ended and ended.value is not None:
+            return [ended.value]
+        return self.incumbent_pool
+
+    # What happens.
+
+    def do(self, action: Action) -> None:
+        """Add to what `tell` returns."""
+        self._out.append(action)
+
+    def tell(self, at: float, event: Event) -> list[Action]:
+        """Take in what happened at `at` (seconds since the epoch); return what to do next, in order.
+
+        Raises:
+            UsageError: the baseline cannot be read; only before the run was approved.
+        """
+        self._out = []
+        if not isinstance(event, Resumed):
+            self.clock.advance(at)
+        match event:
+            case SlotReady(slot, device):
+                self.slots.add(slot, device, at)
+            case SlotFailed(slot, why):
+                measuring.slot_failed(self, slot, why)
+            case Measured():
+                measuring.measured(self, event)
+            case MeasureReplaced(command):
+                measuring.measure_replaced(self, command)
+            case Approved(chosen):
+                measuring.approved(self, chosen)
+            case Proposed(trial, proposal):
+                proposals.proposed(self, trial, proposal)
+            case ProposingFailed(trial, why, reply):
+                proposals.proposing_failed(self, trial, why, reply)
+            case Deferred():
+                proposals.deferred(self, event)
+            case Exhausted(trial):
+                self.asking.exhausted = True
+                proposals.drop(self, trial)
+            case Applied(trial, candidate):
+                candidates.applied(self, self.live[trial], candidate)
+            case Rejected(trial, reason, why):
+                candidates.rejected(self, self.live[trial], reason, why)
+            case Merged(trial, onto, candidate):
+                candidates.merged(self, self.live[trial], onto, candidate)
+            case Landed(trial, commit):
+                ending.landed(self, self.live[trial], commit)
+            case StopAsked(why):
+                self.drain(why)
+            case Resumed():
+                resuming.resumed(self, event, at)
+            case Began() | TimePassed() | Ended():
+                pass
+        self._dispatch()
+        return self._out
+
+    # Slots and the baseline.
+
+    # Proposals.
+
+    # Candidates.
+
+    # Ends.
+
+    # What is next.
+
+    def _dispatch(self) -> None:
+        """Give free slots work, ask for proposals, end the run: after every event."""
+        if self.baseline_done:
+            ending.record_baseline(self)
+        if not self.stopping and self.baseline_done and (why := self._why_stop()):
+            self.drain(why)
+        for slot in self.slots.free:
+            if (work := measuring.work_for(self, slot)) is not None:
+                measuring.start(self, slot.number, work)
+        if not self.stopping and self.baseline.approved:
+            proposals.ask_while_wanted(self)
+        if self.stopping and not self._under_way():
+            if self.baseline.approved:
+                ending.record_baseline(self)
+            self.do(self.stopping)
+
+    def _why_stop(self) -> str:
+        if self.given.baseline_only:
+            measured = all(slot.baseline_measured or slot.retired for slot in self.slots.states.values())
+            return "the baseline is measured" if measured else ""
+        standing = stopping.Standing(
+            best=mean(self.incumbent_pool),
+            direction=self.metric.direction,
+            at_bound=self.shown.at_bound,
+            since_keep=self.population.since_keep,
+            elapsed_seconds=self.clock.elapsed_seconds,
+            live=len(self.live),
+            exhausted=self.asking.exhausted,
+            cost_bound_usd=self.given.cost_bound_usd,
+        )
+        return stopping.stop_reason(self.config, self.budget, standing)
+
+    def drain(self, why: str, *, failed: bool = False) -> None:
+        """No new trials: running measurements end and count, unanswered proposals are dropped."""
+        if self.stopping:
+            return
+        self.stopping = Stop(why, failed)
+        for live in list(self.live.values()):
+            if live.stage not in (Stage.PROPOSING, Stage.DEFERRED):
+                continue
+            self.do(CancelProposal(live.number))
+            if live.repair is None:
+                proposals.drop(self, live.number)
+            else:
+                self.budget = self.budget.settle(live.number, 0.0)
+                ending.end(self, live, Outcome.CRASH, live.repair.reason)
+
+    def _under_way(self) -> bool:
+        busy = {Stage.APPLYING, Stage.MERGING, Stage.LANDING}
+        return bool(self.slots.busy) or any(live.stage in busy for live in self.live.values())
+
+    def wake_at_the_end(self) -> None:
+        if self.config.max_time is not None:
+            left = self.config.max_time - self.clock.elapsed_seconds
+            self.do(Wake(self.clock.at + max(0.0, left)))
+
+    # Going on in a new process.
+
+    # For views.
+
+    def snapshot(self) -> Snapshot:
+        """A picture of the run, for views."""
+        known = bool(self.archive.pools)
+        limits = self.budget.limits
+        return Snapshot(
+            at=self.clock.at,
+            began_at=self.clock.began_at,
+            metric=self.baseline.metric,
+            slots=tuple(self.slots.view(state, self._hypothesis(state)) for state in self.slots.states.values()),
+            baseline=mean(self.pool_of(0)) if known else None,
+            best=mean(self.incumbent_pool) if known else None,
+            stdev=self.archive.noise.stdev if self.archive.noise.dof else None,
+            incumbent=self.population.incumbent,
+            kept=tuple(self.archive.kept),
+            experiments=self.budget.trials,
+            outcomes=Counter(str(trial.outcome) for trial in self.archive.ended if trial.number),
+            reasons=Counter(str(trial.reason) for trial in self.archive.ended if trial.number),
+            proposing=proposals.load(self).proposing,
+            queued=self.schedule.waiting(),
+            waiting=self.asking.why_waiting,
+            usage=sum((trial.usage for trial in self.archive.ended), Usage()),
+            timeout_seconds=self.baseline.timeout_seconds(self.config.timeout),
+            draining=self.stopping.why if self.stopping else "",
+            trials_left=self.budget.trials_left,
+            seconds_left=None if limits.seconds is None else max(0.0, limits.seconds - self.clock.elapsed_seconds),
+            usd_left=self.budget.usd_left,
+            plateau=self.population.plateau,
+        )
+
+    def _hypothesis(self, slot: SlotState) -> str:
+        live = self.live.get(slot.work.trial) if slot.work else None
+        return live.change.hypothesis if live and live.change else ""
+
+
+def fold(stamped: Iterable[Stamped]) -> tuple[Run, list[Trial]]:
+    """The run that stored events tell of, and its ended trials in order.
+
+    Raises:
+        ValueError: the first event is not Began.
+    """
+    events = iter(stamped)
+    first = next(events, None)
+    if first is None or not isinstance(first.event, Began):
+        raise ValueError("a run begins with Began")
+    run, ended = Run(first.event, first.at), []
+    for stamp in events:
+        ended += [action.trial for action in run.tell(stamp.at, stamp.event) if isinstance(action, Record)]
+    return run, ended

@@ -1,0 +1,297 @@
+"""A fake for each seam: deterministic, in memory, no process, no file. Tests order by events with them, never by sleeps."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from hashlib import sha1
+from pathlib import Path
+
+import anyio
+
+from autoresearch.brief import Brief
+from autoresearch.edits import apply_edits
+from autoresearch.errors import BranchLost, ProposalsExhausted, SlotLost
+from autoresearch.events import Event, Stamped
+from autoresearch.metric import settle
+from autoresearch.protocols import Device, FileEntry, Request, Slot, Tree
+from autoresearch.snapshot import Snapshot
+from autoresearch.trial import Candidate, Change, Edit, Measurement, Proposal, Reply, Trial
+
+Files = Mapping[str, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryTree:
+    """The files of a commit in memory."""
+
+    commit: str
+    contents: Files
+
+    async def files(self) -> Sequence[FileEntry]:
+        return [FileEntry(path, len(data)) for path, data in sorted(self.contents.items())]
+
+    async def read(self, path: str) -> bytes | None:
+        return self.contents.get(path)
+
+    async def search(self, pattern: str, limit: int = 100) -> list[str]:
+        try:
+            wanted = re.compile(pattern)
+        except re.error as error:
+            raise ValueError(str(error)) from None
+        found = []
+        for path, data in sorted(self.contents.items()):
+            for number, line in enumerate(data.decode("utf-8", "replace").splitlines(), 1):
+                if wanted.search(line):
+                    found.append(f"{path}:{number}:{line}")
+        return found[:limit]
+
+
+class MemoryRepository:
+    """Commits as dictionaries of files. A merge conflicts where both sides changed the same file differently."""
+
+    def __init__(self, files: Files) -> None:
+        self.trees: dict[str, Files] = {}
+        self.commits: dict[str, str] = {}
+        """Commit to tree."""
+        self.base = self._commit(files, "base")
+        self.tip = self.base
+        self.landed: list[tuple[int, str]] = []
+
+    def tree(self, commit: str) -> Tree:
+        return MemoryTree(commit, self.files(commit))
+
+    def files(self, commit: str) -> Files:
+        return self.trees[self.commits[commit]]
+
+    async def apply(self, trial: int, parent: str, change: Change) -> Candidate:
+        before = self.files(parent)
+        changed = apply_edits(change.edits, {edit.path: before.get(edit.path) for edit in change.edits})
+        after = {path: data for path, data in {**before, **changed}.items() if data is not None}
+        return self._candidate(f"trial {trial} on {parent}", before, after)
+
+    async def merge(self, trial: int, candidate: str, parent: str, onto: str) -> Candidate | None:
+        ours, theirs, base = self.files(candidate), self.files(onto), self.files(parent)
+        merged: dict[str, bytes] = {}
+        for path in {*ours, *theirs, *base}:
+            mine, other, before = ours.get(path), theirs.get(path), base.get(path)
+            if mine != before and other not in (before, mine):
+                return None
+            chosen = mine if mine != before else other
+            if chosen is not None:
+                merged[path] = chosen
+        return self._candidate(f"trial {trial} merged on {onto}", theirs, merged)
+
+    async def land(self, trial: int, candidate: str, expected: str, message: str) -> str:
+        commit = self._commit(self.files(candidate), f"{expected} {message}")
+        if self.tip == commit:
+            return commit
+        if self.tip != expected:
+            raise BranchLost("autoresearch/test", expected, self.tip)
+        self.tip = commit
+        self.landed.append((trial, commit))
+        return commit
+
+    async def start_branch(self, base: str) -> None:
+        if self.tip != base:
+            raise BranchLost("autoresearch/test", base, self.tip)
+
+    def _candidate(self, name: str, before: Files, after: Files) -> Candidate:
+        commit = self._commit(after, name)
+        added = sum(_lines(data) for data in after.values())
+        removed = sum(_lines(data) for data in before.values())
+        return Candidate(commit, self.commits[commit], max(0, added - removed), max(0, removed - added))
+
+    def _commit(self, files: Files, name: str) -> str:
+        tree = sha1(repr(sorted(files.items())).encode()).hexdigest()
+        commit = sha1(f"{tree} {name}".encode()).hexdigest()
+        self.trees[tree] = dict(files)
+        self.commits[commit] = tree
+        return commit
+
+
+def _lines(data: bytes) -> int:
+    return len(data.splitlines())
+
+
+class MemoryStore:
+    """Events and rows in lists."""
+
+    def __init__(self) -> None:
+        self.stamped: list[Stamped] = []
+        self.rows: dict[int, Trial] = {}
+
+    async def append(self, stamped: Stamped) -> None:
+        self.stamped.append(stamped)
+
+    async def record(self, trial: Trial) -> None:
+        self.rows.setdefault(trial.number, trial)
+
+    async def events(self) -> list[Stamped]:
+        return list(self.stamped)
+
+    async def earlier_trials(self) -> list[Trial]:
+        return list(self.rows.values())
+
+
+@dataclass
+class FakeSlot:
+    """Measures a commit by a function of its files, after `seconds` on the test's clock."""
+
+    number: int
+    repository: MemoryRepository
+    evaluate: Callable[[Files, Request], str]
+    """What the command prints; an OSError stands for a machine that failed."""
+    seconds: float = 1.0
+    device: Device = Device()
+    running: int = 0
+    started: list[tuple[int, str]] = field(default_factory=list)
+    """(trial, commit) of every measurement, in order."""
+
+    async def measure(self, commit: str, request: Request) -> Measurement:
+        self.started.append((request.trial, commit))
+        self.running += 1
+        try:
+            await anyio.sleep(min(self.seconds, request.timeout_seconds))
+            stdout = self.evaluate(self.repository.files(commit), request)
+        except OSError as error:
+            raise SlotLost(str(error)) from None
+        finally:
+            self.running -= 1
+        seen = Measurement(None, exit_code=0, wall_seconds=self.seconds, stdout=stdout, seconds_total=self.seconds)
+        return settle(seen, request.metric) if request.metric else seen
+
+
+class HeldSlot(FakeSlot):
+    """A slot whose measurements end only when the test says so."""
+
+    def __init__(self, number: int, repository: MemoryRepository, evaluate: Callable[[Files, Request], str]) -> None:
+        super().__init__(number, repository, evaluate)
+        self._begun = anyio.Condition()
+        self._release = anyio.Semaphore(0)
+
+    async def measure(self, commit: str, request: Request) -> Measurement:
+        self.started.append((request.trial, commit))
+        self.running += 1
+        async with self._begun:
+            self._begun.notify_all()
+        try:
+            await self._release.acquire()
+        finally:
+            self.running -= 1
+        stdout = self.evaluate(self.repository.files(commit), request)
+        seen = Measurement(None, exit_code=0, wall_seconds=1.0, stdout=stdout, seconds_total=1.0)
+        return settle(seen, request.metric) if request.metric else seen
+
+    def finish(self) -> None:
+        """Let one measurement end."""
+        self._release.release()
+
+    async def begun(self, count: int) -> None:
+        """Wait until `count` measurements have begun in all."""
+        async with self._begun:
+            while len(self.started) < count:
+                await self._begun.wait()
+
+
+class FakeMeasurer:
+    """Slots that are there from the start."""
+
+    def __init__(self, slots: Sequence[Slot]) -> None:
+        self._slots = slots
+
+    async def __aenter__(self) -> FakeMeasurer:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        return None
+
+    async def slots(self) -> AsyncIterator[Slot]:
+        for slot in self._slots:
+            yield slot
+
+
+class FakeProposer:
+    """Proposes what a function says, after `seconds` on the test's clock.
+
+    The function takes the brief and the parent's files and returns a change, None where there is nothing left, or raises
+    what a real proposer may raise.
+    """
+
+    def __init__(
+        self,
+        choose: Callable[[Brief, Files], Change | None],
+        *,
+        seconds: float = 0.0,
+        repairs: bool = False,
+        ordered: bool = False,
+        cost_usd: float = 0.0,
+        cost_bound_usd: float = 0.0,
+    ) -> None:
+        self._choose = choose
+        self.seconds = seconds
+        self.repairs = repairs
+        self.ordered = ordered
+        self.cost_bound_usd = cost_bound_usd
+        self._usage_usd = cost_usd
+        self.briefs: list[Brief] = []
+        self.told: list[Trial] = []
+
+    async def propose(self, brief: Brief, tree: Tree) -> Proposal:
+        self.briefs.append(brief)
+        await anyio.sleep(self.seconds)
+        contents = {entry.path: await tree.read(entry.path) or b"" for entry in await tree.files()}
+        change = self._choose(brief, contents)
+        if change is None:
+            raise ProposalsExhausted("nothing left to propose")
+        return Proposal(change, Reply("", usage=usage(self._usage_usd)))
+
+    def tell(self, trial: Trial) -> None:
+        self.told.append(trial)
+
+
+class RecordingListener:
+    """Keeps what it was told."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+        self.ended: list[Trial] = []
+
+    def notify(self, at: float, event: Event, ended: Sequence[Trial], snapshot: Callable[[], Snapshot]) -> None:
+        self.events.append(event)
+        self.ended += ended
+
+
+class MemoryWorktrees:
+    """Edit worktrees as plain folders below `root`."""
+
+    def __init__(self, repository: MemoryRepository, root: Path) -> None:
+        self._repository = repository
+        self._root = root
+        self._made = 0
+
+    @asynccontextmanager
+    async def checkout(self, commit: str) -> AsyncIterator[Path]:
+        self._made += 1
+        folder = self._root / f"edit-{self._made}"
+        for path, data in self._repository.files(commit).items():
+            target = folder / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(data)
+        yield folder
+
+    async def difference(self, worktree: Path, parent: str) -> tuple[Edit, ...]:
+        before = self._repository.files(parent)
+        after = {
+            path.relative_to(worktree).as_posix(): path.read_bytes()
+            for path in sorted(worktree.rglob("*"))
+            if path.is_file()
+        }
+        edits = [
+            Edit(path, content=data.decode("utf-8", "surrogateescape"))
+            for path, data in after.items()
+            if before.get(path) != data
+        ]
+        return (*edits, *(Edit(path, delete=True) for path in before if path not in after))

@@ -1,0 +1,128 @@
+"""The decision rules as tables of numbers, and their laws."""
+
+from __future__ import annotations
+
+import math
+from random import Random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from autoresearch.acceptance import Decision, Evidence, Noise, Rule, judge, min_gain, screen, student_t_quantile
+from autoresearch.metric import Direction
+from autoresearch.trial import Reason
+
+DOWN = Rule(Direction.MINIMIZE)
+EXACT = Noise()
+NOISY = Noise(stdev=1.0, dof=8)
+
+
+@pytest.mark.parametrize(
+    ("probability", "dof", "expected"),
+    [(0.975, 3, 3.182), (0.99, 5, 3.365), (0.995, 4, 4.604), (0.95, 1, 6.314), (0.975, 2, 4.303), (0.9, 100, 1.290)],
+)
+def test_quantiles_of_students_t_agree_with_the_tables(probability: float, dof: int, expected: float) -> None:
+    assert student_t_quantile(probability, dof) == pytest.approx(expected, abs=2e-3)
+
+
+def test_no_repetition_gives_no_confidence() -> None:
+    assert student_t_quantile(0.99, 0) == math.inf
+
+
+def test_pooling_groups_is_the_textbook_estimate() -> None:
+    noise = Noise().with_group([1.0, 3.0]).with_group([10.0, 10.0, 13.0])
+    assert noise.dof == 3
+    assert noise.stdev == pytest.approx(math.sqrt((2 + 6) / 3))
+
+
+@given(st.lists(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=5), max_size=5))
+def test_noise_is_zero_exactly_where_all_repetitions_agree(groups: list[list[float]]) -> None:
+    noise = Noise()
+    for group in groups:
+        noise = noise.with_group(group)
+    agree = all(len(set(group)) == 1 for group in groups)
+    assert noise.deterministic == agree or noise.stdev < 1e-150
+
+
+@pytest.mark.parametrize(
+    ("value", "lines", "noise", "expected"),
+    [
+        (9.0, 3, EXACT, Decision.MEASURE),
+        (10.0, 3, EXACT, Reason.EQUAL),
+        (10.0, -1, EXACT, Decision.MEASURE),
+        (11.0, -5, EXACT, Reason.WORSE),
+        (9.5, 0, NOISY, Reason.EQUAL),
+        (8.9, 0, NOISY, Decision.MEASURE),
+        (10.5, -2, NOISY, Decision.MEASURE),
+        (11.5, -2, NOISY, Reason.WORSE),
+    ],
+)
+def test_a_screen_passes_what_is_better_by_one_deviation(
+    value: float, lines: int, noise: Noise, expected: object
+) -> None:
+    verdict = screen(value, [10.0, 10.0], lines, noise, DOWN)
+    assert expected in (verdict.decision, verdict.reason)
+
+
+def test_a_deterministic_keep_needs_two_equal_values() -> None:
+    first = judge(Evidence(9.0, (), [10.0] * 3), EXACT, DOWN)
+    assert (first.decision, first.candidate_runs) == (Decision.MEASURE, 1)
+    assert judge(Evidence(9.0, (9.0,), [10.0] * 3), EXACT, DOWN).reason is Reason.IMPROVED
+    assert judge(Evidence(10.0, (10.0,), [10.0] * 3, lines=-1), EXACT, DOWN).reason is Reason.SIMPLIFIED
+    assert judge(Evidence(None, (9.0,), [10.0] * 3), EXACT, DOWN).candidate_runs == 1
+
+
+def test_a_noisy_keep_needs_fresh_runs_and_a_full_pool() -> None:
+    verdict = judge(Evidence(1.0, (), [10.0] * 3), NOISY, DOWN)
+    assert (verdict.candidate_runs, verdict.incumbent_runs) == (2, 1)
+
+
+def test_the_lucky_screen_is_no_evidence() -> None:
+    verdict = judge(Evidence(-100.0, (10.2, 10.1), [10.0] * 4), NOISY, DOWN)
+    assert verdict.reason is Reason.UNCONFIRMED
+
+
+def test_a_large_gain_is_kept_early_and_a_small_one_measured_on() -> None:
+    assert judge(Evidence(5.0, (4.0, 4.2), [10.0] * 4), NOISY, DOWN).reason is Reason.IMPROVED
+    assert judge(Evidence(8.0, (8.8, 9.0), [10.0] * 4), NOISY, DOWN).candidate_runs == 1
+
+
+def test_repeats_asks_for_exactly_that_many() -> None:
+    rule = Rule(Direction.MINIMIZE, repeats=5)
+    assert judge(Evidence(5.0, (), [10.0] * 5), NOISY, rule).candidate_runs == 5
+    assert judge(Evidence(5.0, (4.0,) * 5, [10.0] * 5), NOISY, rule).reason is Reason.IMPROVED
+    assert judge(Evidence(9.9, (), [10.0]), EXACT, Rule(Direction.MINIMIZE, repeats=1)).reason is Reason.IMPROVED
+
+
+def test_less_than_the_minimum_with_more_lines_is_not_kept() -> None:
+    rule = Rule(Direction.MINIMIZE, min_gain=0.5)
+    assert screen(9.8, [10.0], 2, EXACT, rule).decision is Decision.DISCARD
+    assert screen(9.8, [10.0], 0, EXACT, rule).decision is Decision.MEASURE
+
+
+def test_the_minimum_gain_may_be_a_share_of_the_incumbent() -> None:
+    assert min_gain("0.5%", -200.0) == pytest.approx(1.0)
+    assert min_gain("0.25", 7.0) == 0.25
+
+
+@given(st.floats(0.0, 100.0), st.floats(0.01, 10.0), st.integers(2, 30))
+def test_maximizing_is_minimizing_mirrored(gain: float, stdev: float, dof: int) -> None:
+    noise = Noise(stdev, dof)
+    up = judge(Evidence(gain, (gain,) * 4, [0.0] * 4), noise, Rule(Direction.MAXIMIZE))
+    down = judge(Evidence(-gain, (-gain,) * 4, [0.0] * 4), noise, DOWN)
+    assert up == down
+
+
+def test_no_op_candidates_are_seldom_kept() -> None:
+    random, kept = Random(7), 0
+    for _ in range(1500):
+        pool = [random.gauss(0, 1) for _ in range(4)]
+        fresh: list[float] = []
+        while True:
+            verdict = judge(Evidence(None, fresh, pool), NOISY, DOWN)
+            if verdict.decision is not Decision.MEASURE:
+                break
+            fresh += [random.gauss(0, 1) for _ in range(verdict.candidate_runs)]
+        kept += verdict.decision is Decision.KEEP
+    assert kept <= 1500 * 0.01
