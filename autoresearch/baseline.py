@@ -29,6 +29,8 @@ class Baseline:
     good: list[Measurement] = field(default_factory=list)
     failed: list[Measurement] = field(default_factory=list)
     recorded: bool = False
+    taken_over: bool = False
+    """An earlier process of this run has measured it; new slots need not."""
 
     def wanted(self, repeats: int | None) -> int:
         """Good values before a candidate can be judged."""

@@ -57,8 +57,8 @@ from autoresearch.protocols import Listener, Measurer, Proposer, Repository, Slo
 from autoresearch.state import Run
 from autoresearch.trial import Measurement, Reason, Trial
 
-Ask = Callable[[Metric, Measurement], Awaitable[None]]
-"""Shows the plan and asks; raises UsageError where the user declines."""
+Ask = Callable[[Metric, Measurement], Awaitable[float | None]]
+"""Shows the plan and asks; returns a ceiling in dollars if one was named; raises UsageError where the user declines."""
 Suggest = Callable[[str], Awaitable[None]]
 """Shows a measure command that works and asks; raises UsageError where the user declines."""
 
@@ -172,8 +172,7 @@ class Coordinator:
                 commit = await parts.repository.land(trial, candidate, expected, message)
                 self.tell(Landed(trial, commit))
             case Approve(metric, baseline):
-                await parts.approve(metric, baseline)
-                self.tell(Approved(metric))
+                self.tell(Approved(metric, await parts.approve(metric, baseline)))
             case SuggestMeasure(command):
                 await parts.suggest(command)
                 self.tell(MeasureReplaced(command))

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 def land(run: Run, live: Live, reason: Reason) -> None:
     """Move the branch, one trial at a time: the next keep is judged against what lands now."""
     candidate = live.candidate
-    if candidate is None or any(other.stage is Stage.LANDING for other in run.live.values()):
+    others = (other for other in run.live.values() if other.number != live.number)
+    if candidate is None or any(other.stage is Stage.LANDING for other in others):
         return
     live = replace(live, stage=Stage.LANDING, verdict=Reason.REPLACED if live.alone else reason)
     run.live[live.number] = live

@@ -34,12 +34,15 @@ class UsageError(AutoresearchError):
 
 
 class ConfigError(UsageError):
-    """Raised for an unknown key or a wrong value: names where it stands and the nearest valid key."""
+    """Raised for an unknown key or a wrong value: names where it stands and the nearest valid key.
+
+    `source` is a file, or empty for the command line.
+    """
 
     def __init__(self, source: str, key: str, why: str, nearest: str | None = None) -> None:
         self.source, self.key, self.why, self.nearest = source, key, why, nearest
         hint = f"; did you mean `{nearest}`?" if nearest else ""
-        super().__init__(f"{source}: {key}: {why}{hint}")
+        super().__init__((f"{source}: " if source else "") + f"{key}: {why}{hint}")
 
 
 class RunStopped(AutoresearchError):

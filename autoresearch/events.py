@@ -27,6 +27,8 @@ class Began:
     """Replay: line k is trial k, and the run makes no trials of its own."""
     cost_bound_usd: float = 0.0
     """The most that one proposal can cost; reserved before each."""
+    baseline_only: bool = False
+    """`check`: stop when the baseline is measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,8 @@ class Approved:
     """The user (or --yes) agreed to the plan; the metric is fixed from here on."""
 
     metric: Metric
+    max_cost: float | None = None
+    """A ceiling in dollars that the user named when asked."""
 
 
 @dataclass(frozen=True, slots=True)

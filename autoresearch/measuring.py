@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from autoresearch import candidates
 from autoresearch import metric as metrics
 from autoresearch.actions import Approve, Measure, SuggestMeasure
+from autoresearch.budget import limits_of
 from autoresearch.events import Measured
 from autoresearch.metric import Metric
 from autoresearch.protocols import Request
@@ -76,7 +77,10 @@ def measure_replaced(run: Run, command: str) -> None:
     run.slots.forget_baseline()
 
 
-def approved(run: Run, chosen: Metric) -> None:
+def approved(run: Run, chosen: Metric, max_cost: float | None) -> None:
+    if max_cost is not None:
+        run.given = replace(run.given, config=replace(run.config, max_cost=max_cost))
+        run.budget = replace(run.budget, limits=limits_of(run.config))
     run.baseline.metric = chosen
     run.baseline.approved = True
     run.wake_at_the_end()
@@ -98,7 +102,7 @@ def work_for(run: Run, slot: SlotState) -> Work | None:
         return None
     running = sum(1 for other in run.slots.busy if other.work and other.work.purpose is Purpose.BASELINE)
     done = len(run.baseline.good)
-    if wants_baseline(done, running, slot.baseline_measured, run.config.repeats):
+    if wants_baseline(done, running, slot.baseline_measured or run.baseline.taken_over, run.config.repeats):
         return Work(0, run.given.base, Purpose.BASELINE, done + running)
     return run.schedule.take() if run.baseline.approved else None
 

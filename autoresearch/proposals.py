@@ -145,5 +145,5 @@ def load(run: Run) -> Load:
         free=len(run.slots.free),
         proposing=stages[Stage.PROPOSING] + stages[Stage.DEFERRED],
         queued=stages[Stage.APPLYING] + run.schedule.waiting(Purpose.SCREEN),
-        live=len(run.live),
+        live=len(run.live) + (not run.baseline.recorded),
     )

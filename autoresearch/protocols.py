@@ -14,6 +14,7 @@ from typing import Protocol
 from autoresearch.brief import Brief
 from autoresearch.events import Event, Stamped
 from autoresearch.metric import Metric
+from autoresearch.plan import Plan
 from autoresearch.snapshot import Snapshot
 from autoresearch.trial import Candidate, Change, Edit, Measurement, Proposal, Trial
 
@@ -221,7 +222,27 @@ class Listener(Protocol):
         """`ended` are the trials that ended by this event; `snapshot` makes a picture of the run, on demand."""
 
 
+class Console(Protocol):
+    """Where the person sits: shows the plan, asks the one question, shows the run and its summary."""
+
+    def show(self, plan: Plan) -> None:
+        """Show what the run is about to do."""
+
+    async def ask(self, question: str) -> str | None:
+        """The answer, stripped; None without a terminal. Cancelling it leaves the question unanswered."""
+
+    def say(self, line: str) -> None:
+        """Show one line before or after the run."""
+
+    def listener(self) -> Listener:
+        """What shows the run while it lasts."""
+
+    def summary(self, text: str) -> None:
+        """Show the summary, last."""
+
+
 __all__ = [
+    "Console",
     "Device",
     "EditWorktrees",
     "FileEntry",

@@ -32,6 +32,7 @@ def resumed(run: Run, event: Resumed, at: float) -> None:
     run.stopping, run.slots, run.schedule = None, Slots(), Schedule()
     run.asking.exhausted, run.asking.not_before = False, 0.0
     run.budget = replace(run.budget, limits=limits_of(run.config), reserved={})
+    run.baseline.taken_over = run.baseline.recorded
     run.wake_at_the_end()
     for live in sorted(run.live.values(), key=attrgetter("number")):
         take_up(run, replace(live, pending=0))

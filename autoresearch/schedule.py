@@ -91,7 +91,7 @@ class Load:
     queued: int
     """Candidates that wait to be measured for the first time, or are being applied."""
     live: int
-    """Trials without a row."""
+    """Trials without a row, the baseline among them."""
 
 
 def wants_proposal(load: Load, pace: Pace, limit: int | None) -> bool:

@@ -102,7 +102,7 @@ class Run:
         self.clock = Clock()
         self.clock.begin(at)
         self.baseline = Baseline()
-        self.archive = Archive()
+        self.archive = Archive(owners={began.base_tree: 0})
         self.population = Population(kept=[0])
         self.budget = Budget(limits_of(self.config))
         self.schedule = Schedule()
@@ -185,8 +185,8 @@ class Run:
                 measuring.measured(self, event)
             case MeasureReplaced(command):
                 measuring.measure_replaced(self, command)
-            case Approved(chosen):
-                measuring.approved(self, chosen)
+            case Approved(chosen, max_cost):
+                measuring.approved(self, chosen, max_cost)
             case Proposed(trial, proposal):
                 proposals.proposed(self, trial, proposal)
             case ProposingFailed(trial, why, reply):

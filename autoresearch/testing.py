@@ -1,4 +1,4 @@
-"""A fake for each seam: deterministic, in memory, no process, no file. Tests order by events with them, never by sleeps."""
+"""A fake for each seam: deterministic, in memory, no process. Tests order by events with them, never by sleeps."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from autoresearch.events import Event, Stamped
 from autoresearch.metric import settle
 from autoresearch.protocols import Device, FileEntry, Request, Slot, Tree
 from autoresearch.snapshot import Snapshot
-from autoresearch.trial import Candidate, Change, Edit, Measurement, Proposal, Reply, Trial
+from autoresearch.trial import Candidate, Change, Edit, Measurement, Proposal, Reply, Trial, Usage
 
 Files = Mapping[str, bytes]
 
@@ -122,12 +122,21 @@ class MemoryStore:
     def __init__(self) -> None:
         self.stamped: list[Stamped] = []
         self.rows: dict[int, Trial] = {}
+        self._recorded = anyio.Condition()
 
     async def append(self, stamped: Stamped) -> None:
         self.stamped.append(stamped)
 
     async def record(self, trial: Trial) -> None:
         self.rows.setdefault(trial.number, trial)
+        async with self._recorded:
+            self._recorded.notify_all()
+
+    async def reached(self, count: int) -> None:
+        """Wait until that many rows are recorded."""
+        async with self._recorded:
+            while len(self.rows) < count:
+                await self._recorded.wait()
 
     async def events(self) -> list[Stamped]:
         return list(self.stamped)
@@ -171,6 +180,7 @@ class HeldSlot(FakeSlot):
         super().__init__(number, repository, evaluate)
         self._begun = anyio.Condition()
         self._release = anyio.Semaphore(0)
+        self._seen = 0
 
     async def measure(self, commit: str, request: Request) -> Measurement:
         self.started.append((request.trial, commit))
@@ -189,11 +199,13 @@ class HeldSlot(FakeSlot):
         """Let one measurement end."""
         self._release.release()
 
-    async def begun(self, count: int) -> None:
-        """Wait until `count` measurements have begun in all."""
+    async def begun(self) -> int:
+        """Wait for a measurement to begin that this has not returned yet; return its trial."""
         async with self._begun:
-            while len(self.started) < count:
+            while len(self.started) == self._seen:
                 await self._begun.wait()
+        self._seen += 1
+        return self.started[self._seen - 1][0]
 
 
 class FakeMeasurer:
@@ -216,8 +228,8 @@ class FakeMeasurer:
 class FakeProposer:
     """Proposes what a function says, after `seconds` on the test's clock.
 
-    The function takes the brief and the parent's files and returns a change, None where there is nothing left, or raises
-    what a real proposer may raise.
+    The function takes the brief and the parent's files and returns a change, None where there is nothing left, or
+    raises what a real proposer may raise.
     """
 
     def __init__(
@@ -235,7 +247,7 @@ class FakeProposer:
         self.repairs = repairs
         self.ordered = ordered
         self.cost_bound_usd = cost_bound_usd
-        self._usage_usd = cost_usd
+        self._cost_usd = cost_usd
         self.briefs: list[Brief] = []
         self.told: list[Trial] = []
 
@@ -246,7 +258,7 @@ class FakeProposer:
         change = self._choose(brief, contents)
         if change is None:
             raise ProposalsExhausted("nothing left to propose")
-        return Proposal(change, Reply("", usage=usage(self._usage_usd)))
+        return Proposal(change, Reply("", usage=Usage(cost_usd=self._cost_usd)))
 
     def tell(self, trial: Trial) -> None:
         self.told.append(trial)
@@ -283,15 +295,15 @@ class MemoryWorktrees:
         yield folder
 
     async def difference(self, worktree: Path, parent: str) -> tuple[Edit, ...]:
-        before = self._repository.files(parent)
-        after = {
-            path.relative_to(worktree).as_posix(): path.read_bytes()
-            for path in sorted(worktree.rglob("*"))
-            if path.is_file()
-        }
+        before, after = self._repository.files(parent), _read_folder(worktree)
         edits = [
             Edit(path, content=data.decode("utf-8", "surrogateescape"))
             for path, data in after.items()
             if before.get(path) != data
         ]
         return (*edits, *(Edit(path, delete=True) for path in before if path not in after))
+
+
+def _read_folder(folder: Path) -> Files:
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
