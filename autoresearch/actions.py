@@ -26,6 +26,13 @@ class Approve:
 
 
 @dataclass(frozen=True, slots=True)
+class StartBranch:
+    """Create the run's branch. Carried out at once, in order; no event follows."""
+
+    base: str
+
+
+@dataclass(frozen=True, slots=True)
 class Propose:
     """Ask the proposer. Answered by Proposed, ProposingFailed, Deferred or Exhausted."""
 
@@ -102,4 +109,17 @@ class Stop:
     """The run could not go on, as where no slot is left."""
 
 
-Action = SuggestMeasure | Approve | Propose | CancelProposal | Apply | Measure | Merge | Land | Record | Wake | Stop
+Action = (
+    SuggestMeasure
+    | Approve
+    | StartBranch
+    | Propose
+    | CancelProposal
+    | Apply
+    | Measure
+    | Merge
+    | Land
+    | Record
+    | Wake
+    | Stop
+)

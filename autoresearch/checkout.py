@@ -232,3 +232,14 @@ async def _refuse_blocking_branch(git: Git) -> None:
             "a branch named `autoresearch` is in the way of `autoresearch/<tag>`: "
             "rename it with `git branch -m autoresearch autoresearch-old`"
         )
+
+
+async def create(folder: Path, files: Mapping[str, str]) -> None:
+    """A new repository in an empty folder, with these files as its first commit; needs no git identity."""
+    git = Git(folder)
+    await git.run("init", "--quiet", "--initial-branch=main")
+    for path, content in files.items():
+        await AsyncPath(folder / path).write_text(content, encoding="utf-8")
+    await git.run("add", "--all")
+    who = ("-c", f"user.name={OURS.name}", "-c", f"user.email={OURS.email}", "-c", "commit.gpgsign=false")
+    await git.run(*who, "commit", "--quiet", "--message", "The model and the data")

@@ -83,9 +83,9 @@ def _check(invocation: Invocation) -> int:
 def _demo(invocation: Invocation) -> int:
     config = merge(invocation.settings)
 
-    from autoresearch import launch
+    from autoresearch import demo
 
-    return _await(partial(launch.demo, config, console=_console(config)))
+    return _await(partial(demo.demo, config, console=_console(config)))
 
 
 def _resume(invocation: Invocation) -> int:

@@ -19,6 +19,7 @@ from autoresearch.actions import (
     Merge,
     Propose,
     Record,
+    StartBranch,
     Stop,
     SuggestMeasure,
     Wake,
@@ -57,8 +58,8 @@ from autoresearch.protocols import Listener, Measurer, Proposer, Repository, Slo
 from autoresearch.state import Run
 from autoresearch.trial import Measurement, Reason, Trial
 
-Ask = Callable[[Metric, Measurement], Awaitable[float | None]]
-"""Shows the plan and asks; returns a ceiling in dollars if one was named; raises UsageError where the user declines."""
+Ask = Callable[[Metric, Measurement], Awaitable[Approved]]
+"""Shows the plan and asks; raises UsageError where the user declines."""
 Suggest = Callable[[str], Awaitable[None]]
 """Shows a measure command that works and asks; raises UsageError where the user declines."""
 
@@ -89,7 +90,7 @@ class Coordinator:
         self.parts = parts
         self._slots: dict[int, Slot] = {}
         self._proposals: dict[int, anyio.CancelScope] = {}
-        self._ended: str | None = None
+        self._ended: Ended | None = None
         self._send, self._events = anyio.create_memory_object_stream[Event](math.inf)
 
     async def conduct(self, actions: Sequence[Action] = ()) -> str:
@@ -107,7 +108,7 @@ class Coordinator:
                 if self._ended is not None:
                     break
             group.cancel_scope.cancel()
-        return self._ended or ""
+        return self._ended.why if self._ended else ""
 
     def tell(self, event: Event) -> None:
         """Feed an event in, from the event loop."""
@@ -123,6 +124,11 @@ class Coordinator:
         actions = self.run.tell(at, event)
         await self._carry_out(group, actions)
         ended = tuple(action.trial for action in actions if isinstance(action, Record))
+        self._notify(at, event, ended)
+        if self._ended is not None:
+            self._notify(self.parts.now(), self._ended)
+
+    def _notify(self, at: float, event: Event, ended: Sequence[Trial] = ()) -> None:
         for listener in self.parts.listeners:
             listener.notify(at, event, ended, self.run.snapshot)
 
@@ -131,6 +137,8 @@ class Coordinator:
             match action:
                 case Record(trial):
                     await self._record(trial)
+                case StartBranch(base):
+                    await self.parts.repository.start_branch(base)
                 case CancelProposal(trial):
                     if scope := self._proposals.pop(trial, None):
                         scope.cancel()
@@ -149,8 +157,9 @@ class Coordinator:
             raise NoSlotLeft(stop.why)
         snapshot = self.run.snapshot()
         facts = {"slot_use": snapshot.slot_use, "slots": len(snapshot.slots)}
-        await self.parts.store.append(Stamped(self.parts.now(), Ended(stop.why, facts)))
-        self._ended = stop.why
+        ended = Ended(stop.why, facts)
+        await self.parts.store.append(Stamped(self.parts.now(), ended))
+        self._ended = ended
 
     async def _watch_slots(self) -> None:
         async for slot in self.parts.measurer.slots():
@@ -172,7 +181,7 @@ class Coordinator:
                 commit = await parts.repository.land(trial, candidate, expected, message)
                 self.tell(Landed(trial, commit))
             case Approve(metric, baseline):
-                self.tell(Approved(metric, await parts.approve(metric, baseline)))
+                self.tell(await parts.approve(metric, baseline))
             case SuggestMeasure(command):
                 await parts.suggest(command)
                 self.tell(MeasureReplaced(command))

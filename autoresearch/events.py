@@ -21,6 +21,8 @@ class Began:
     base: str
     """The base commit."""
     base_tree: str
+    folder: str = ""
+    """Where in the checkout it was started, relative to its root."""
     proposer_repairs: bool = False
     """Whether a crash or a conflict is sent back to the proposer once."""
     proposer_ordered: bool = False
@@ -55,6 +57,8 @@ class Approved:
     metric: Metric
     max_cost: float | None = None
     """A ceiling in dollars that the user named when asked."""
+    max_workers: int | None = None
+    """As many slots as the free memory bears; the others are retired."""
 
 
 @dataclass(frozen=True, slots=True)

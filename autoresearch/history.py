@@ -259,7 +259,7 @@ def _texts(connection: sqlite3.Connection, hashes: set[bytes]) -> dict[bytes, st
 def _info(run_dir: Path) -> RunInfo | None:
     try:
         with _reading(run_dir) as connection:
-            (at,) = connection.execute("SELECT max(at) FROM events WHERE kind IN ('Began', 'Resumed')").fetchone()
+            (at,) = connection.execute("SELECT max(at) FROM events WHERE kind IN ('Approved', 'Resumed')").fetchone()
     except UsageError:
         return None
     except StoreError:

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING
 
 from autoresearch import candidates
 from autoresearch import metric as metrics
-from autoresearch.actions import Approve, Measure, SuggestMeasure
+from autoresearch.actions import Approve, Measure, StartBranch, SuggestMeasure
 from autoresearch.budget import limits_of
-from autoresearch.events import Measured
-from autoresearch.metric import Metric
+from autoresearch.events import Approved, Measured
 from autoresearch.protocols import Request
 from autoresearch.schedule import Work, wants_baseline
 from autoresearch.slots import SlotState
@@ -77,12 +76,15 @@ def measure_replaced(run: Run, command: str) -> None:
     run.slots.forget_baseline()
 
 
-def approved(run: Run, chosen: Metric, max_cost: float | None) -> None:
-    if max_cost is not None:
-        run.given = replace(run.given, config=replace(run.config, max_cost=max_cost))
+def approved(run: Run, event: Approved) -> None:
+    if event.max_cost is not None:
+        run.given = replace(run.given, config=replace(run.config, max_cost=event.max_cost))
         run.budget = replace(run.budget, limits=limits_of(run.config))
-    run.baseline.metric = chosen
+    if event.max_workers is not None:
+        run.slots.bound(event.max_workers, "too little free memory for it")
+    run.baseline.metric = event.metric
     run.baseline.approved = True
+    run.do(StartBranch(run.given.base))
     run.wake_at_the_end()
     ask_feedback(run, 0, run.given.base)
 

@@ -12,12 +12,14 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from operator import attrgetter
 from pathlib import Path
 from types import ModuleType
 
 from anyio import CapacityLimiter, to_thread
 
 from autoresearch.errors import RepositoryError, UsageError
+from autoresearch.protocols import FileEntry
 
 REGULAR = ("100644", "100755")
 LINK, SUBMODULE = "120000", "160000"
@@ -40,6 +42,8 @@ _OPTIONS = {
     "i18n.commitEncoding": "utf-8",
     "advice.addEmbeddedRepo": "false",
 }
+_SEARCH_LIMIT_SECONDS = 20.0
+_SEARCH_LINE_CHARS = 500
 _NO_GIT = "git is not installed: install it (`apt install git`, `brew install git`) and repeat"
 _ENVIRONMENT = {"GIT_TERMINAL_PROMPT": "0", "GIT_OPTIONAL_LOCKS": "0", "GIT_LITERAL_PATHSPECS": "0"}
 
@@ -144,6 +148,49 @@ class Identity:
             "GIT_COMMITTER_NAME": self.name,
             "GIT_COMMITTER_EMAIL": self.email,
         }
+
+
+class GitTree:
+    """The files of one commit, read from git's objects. Safe to call concurrently."""
+
+    def __init__(self, git: Git, commit: str) -> None:
+        self._git = git
+        self._commit = commit
+
+    @property
+    def commit(self) -> str:
+        return self._commit
+
+    async def files(self) -> Sequence[FileEntry]:
+        out = await self._git.run("ls-tree", "-r", "-l", "-z", "--full-tree", self._commit)
+        rows = [row.partition("\t") for row in records(out)]
+        found = [(path, head.split()) for head, _, path in rows]
+        return sorted(
+            (FileEntry(path, int(head[3])) for path, head in found if head[0] in REGULAR), key=attrgetter("path")
+        )
+
+    async def read(self, path: str) -> bytes | None:
+        entry = (await entries(self._git, self._commit)).get(path)
+        if entry is None or entry.mode not in REGULAR:
+            return None
+        return (await blobs(self._git, [entry.object]))[0]
+
+    async def search(self, pattern: str, limit: int = 100) -> list[str]:
+        if not pattern or "\0" in pattern:
+            raise ValueError("the pattern is empty or holds a NUL")
+        pattern.encode("utf-8", "surrogateescape")
+        status, out, complaint = await self._git.attempt(
+            *("grep", "-n", "-I", "-z", "-E", "--no-color", "--full-name", f"--max-count={limit}"),
+            *("-e", pattern, self._commit),
+            limit_seconds=_SEARCH_LIMIT_SECONDS,
+        )
+        if status < 0:
+            raise ValueError(f"the pattern takes longer than {_SEARCH_LIMIT_SECONDS:g} s")
+        if status > 1:
+            raise ValueError(f"not a regular expression: {complaint.strip()[:200]}")
+        rows = out.decode("utf-8", "replace").split("\n")[:limit]
+        found = [row.removeprefix(f"{self._commit}:").split("\0", 2) for row in rows]
+        return [":".join(row)[:_SEARCH_LINE_CHARS] for row in found if len(row) == 3]
 
 
 async def entries(git: Git, tree: str) -> dict[str, Entry]:

@@ -229,7 +229,7 @@ class Console(Protocol):
         """Show what the run is about to do."""
 
     async def ask(self, question: str) -> str | None:
-        """The answer, stripped; None without a terminal. Cancelling it leaves the question unanswered."""
+        """The answer, stripped; None without a terminal or at its end. Cancelling leaves the question unanswered."""
 
     def say(self, line: str) -> None:
         """Show one line before or after the run."""
@@ -239,6 +239,9 @@ class Console(Protocol):
 
     def summary(self, text: str) -> None:
         """Show the summary, last."""
+
+    def close(self) -> None:
+        """Give the terminal back as it was, whatever happened. May be called at any time, and again."""
 
 
 __all__ = [

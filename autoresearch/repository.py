@@ -29,6 +29,7 @@ from autoresearch.plumbing import (
     REGULAR,
     SUBMODULE,
     Entry,
+    GitTree,
     blobs,
     commit_tree,
     differences,
@@ -41,7 +42,6 @@ from autoresearch.plumbing import (
     write_blobs,
     write_tree,
 )
-from autoresearch.protocols import FileEntry
 from autoresearch.scope import Scope
 from autoresearch.trial import Candidate, Change, Edit, Reason
 from autoresearch.worktrees import Worktrees, home, remove_tree
@@ -50,8 +50,6 @@ __all__ = ["Checkout", "GitRepository", "GitTree", "diff", "forget", "inspect"]
 
 # Candidates carry no time of their own, so that the same change to the same parent is the same commit.
 _CANDIDATE_DATE = "2000-01-01T00:00:00Z"
-_SEARCH_LIMIT_SECONDS = 20.0
-_SEARCH_LINE_CHARS = 500
 
 
 class GitRepository:
@@ -71,6 +69,7 @@ class GitRepository:
         self._numbering = Lock()
 
     async def __aenter__(self) -> Self:
+        await to_thread.run_sync(_remove_locks, self._user, self._tag)
         await self._worktrees.open()
         return self
 
@@ -83,7 +82,7 @@ class GitRepository:
     # Candidates
 
     def tree(self, commit: str) -> GitTree:
-        return GitTree(self._user, commit)
+        return GitTree(self._git, commit)
 
     async def apply(self, trial: int, parent: str, change: Change) -> Candidate:
         for edit in change.edits:
@@ -178,10 +177,6 @@ class GitRepository:
     async def untracked(self, worktree: Path) -> tuple[str, ...]:
         """Patterns for `keep` that hold all that lies there untracked now: what the set-up made."""
         return await self._worktrees.untracked(worktree)
-
-    async def remove(self, worktree: Path) -> None:
-        """Delete a worktree."""
-        await self._worktrees.remove(worktree)
 
     def checkout(self, commit: str) -> AbstractAsyncContextManager[Path]:
         """A clean worktree at `commit` for an agent, the caller's alone until it leaves."""
@@ -298,47 +293,6 @@ class GitRepository:
         return f"{self._ours}/branch"
 
 
-class GitTree:
-    """The files of one commit, read from git's objects. Safe to call concurrently."""
-
-    def __init__(self, checkout: Checkout, commit: str) -> None:
-        self._git = checkout.store
-        self._commit = commit
-
-    @property
-    def commit(self) -> str:
-        return self._commit
-
-    async def files(self) -> Sequence[FileEntry]:
-        out = await self._git.run("ls-tree", "-r", "-l", "-z", "--full-tree", self._commit)
-        rows = [row.partition("\t") for row in records(out)]
-        found = [(path, head.split()) for head, _, path in rows]
-        return sorted((FileEntry(path, int(head[3])) for path, head in found if head[0] in REGULAR), key=_path)
-
-    async def read(self, path: str) -> bytes | None:
-        entry = (await entries(self._git, self._commit)).get(path)
-        if entry is None or entry.mode not in REGULAR:
-            return None
-        return (await blobs(self._git, [entry.object]))[0]
-
-    async def search(self, pattern: str, limit: int = 100) -> list[str]:
-        if not pattern or "\0" in pattern:
-            raise ValueError("the pattern is empty or holds a NUL")
-        pattern.encode("utf-8", "surrogateescape")
-        status, out, complaint = await self._git.attempt(
-            *("grep", "-n", "-I", "-z", "-E", "--no-color", "--full-name", f"--max-count={limit}"),
-            *("-e", pattern, self._commit),
-            limit_seconds=_SEARCH_LIMIT_SECONDS,
-        )
-        if status < 0:
-            raise ValueError(f"the pattern takes longer than {_SEARCH_LIMIT_SECONDS:g} s")
-        if status > 1:
-            raise ValueError(f"not a regular expression: {complaint.strip()[:200]}")
-        rows = out.decode("utf-8", "replace").split("\n")[:limit]
-        found = [row.removeprefix(f"{self._commit}:").split("\0", 2) for row in rows]
-        return [":".join(row)[:_SEARCH_LINE_CHARS] for row in found if len(row) == 3]
-
-
 async def diff(checkout: Checkout, commit: str, against: str) -> str:
     """What `commit` changes against another commit, as a unified diff.
 
@@ -355,6 +309,7 @@ async def forget(checkout: Checkout, tag: str, cache: Path) -> None:
     Raises:
         RepositoryError: something cannot be deleted.
     """
+    await to_thread.run_sync(_remove_locks, checkout, tag)
     found = await refs(checkout.store, f"refs/autoresearch/{tag}/")
     if not await update_refs(checkout.store, *(f"delete {name}" for name in found)):
         raise RepositoryError(f"git cannot delete refs/autoresearch/{tag}: another process holds them")
@@ -362,6 +317,13 @@ async def forget(checkout: Checkout, tag: str, cache: Path) -> None:
         await to_thread.run_sync(_remove_home, home(checkout, tag, cache))
     except OSError as error:
         raise RepositoryError(f"cannot delete {error.filename}: {error.strerror}") from error
+
+
+def _remove_locks(checkout: Checkout, tag: str) -> None:
+    """Remove what a killed git left on the run's refs; the run's own lock says that no other process writes them."""
+    ours = checkout.common_dir / "refs" / "autoresearch" / tag
+    for lock in [*ours.rglob("*.lock"), checkout.common_dir / "refs" / "heads" / "autoresearch" / f"{tag}.lock"]:
+        lock.unlink(missing_ok=True)
 
 
 def _remove_home(folder: Path) -> None:
@@ -396,7 +358,3 @@ def _refuse_twins(new: Sequence[str], tree: Mapping[str, Entry]) -> None:
 
 def _first_line(hypothesis: str) -> str:
     return (hypothesis.strip().splitlines() or ["(no hypothesis)"])[0][:200]
-
-
-def _path(entry: FileEntry) -> str:
-    return entry.path

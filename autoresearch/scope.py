@@ -16,6 +16,7 @@ from autoresearch.errors import UsageError
 PROTECTED = (
     "autoresearch.toml",
     "program.md",
+    ".autoresearch/",
     ".gitattributes",
     ".gitmodules",
     # continuous integration
@@ -163,13 +164,14 @@ def _complete(scope: Scope, known: Collection[str], commands: Sequence[str]) -> 
 
 
 def _notes(scope: Scope, held: Sequence[str], files: Sequence[str], commands: Sequence[str]) -> Iterable[str]:
+    editable = set(files)
     for path in held:
-        if path in files and path in scope.measured:
+        if path in scope.measured and path in editable:
             yield f"{path}: a command of this run names it; the scope names it too, so it may be edited"
-        elif path in files and _hit(scope.protected, path):
-            yield f"{path}: protected by default; the scope names it, so it may be edited"
         elif path in scope.measured:
             yield f"{path}: stays as it is, because a command of this run names it; name it in the scope to allow edits"
+        elif path in scope.literal and path in editable and _hit(scope.protected, path):
+            yield f"{path}: protected by default; the scope names it, so it may be edited"
     tests = [path for path in files if _TESTS.search(path)]
     if tests and any(_TEST_RUN.search(command) for command in commands):
         yield f"the scope holds tests that the measurement may run ({_some(tests)}): a change can weaken them"

@@ -35,9 +35,11 @@ class Slots:
     """All slots of this process, by number."""
 
     states: dict[int, SlotState] = field(default_factory=dict)
+    most: int | None = None
+    why_bound: str = ""
 
     def add(self, number: int, device: str, at: float) -> None:
-        self.states[number] = SlotState(number, device, at, since=at)
+        self.states[number] = SlotState(number, device, at, since=at, retired=self._retired(number))
 
     def start(self, number: int, work: Work, at: float) -> None:
         self.states[number] = replace(self.states[number], work=work, since=at)
@@ -59,6 +61,17 @@ class Slots:
         retired = why if failures >= FAILURES_BEFORE_RETIRED else ""
         self.states[number] = replace(state, work=None, since=at, failures=failures, retired=retired)
         return state.work
+
+    def bound(self, most: int, why: str) -> None:
+        """Use no slot whose number is `most` or above; what runs there ends first."""
+        self.most, self.why_bound = most, why
+        for number, state in self.states.items():
+            self.states[number] = replace(state, retired=self._retired(number))
+
+    def _retired(self, number: int) -> str:
+        if self.most is not None and number >= self.most:
+            return self.why_bound
+        return self.states[number].retired if number in self.states else ""
 
     def forget_baseline(self) -> None:
         """The measure command changed: every slot measures the baseline again."""

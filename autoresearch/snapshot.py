@@ -62,6 +62,10 @@ class Snapshot:
     seconds_left: float | None = None
     usd_left: float | None = None
     plateau: bool = False
+    approved: bool = False
+    """The plan was agreed to; a resumed run's was."""
+    elapsed_seconds: float = 0.0
+    """Of the whole run, the time between two of its processes left out."""
 
     @property
     def slot_use(self) -> float:

@@ -74,6 +74,7 @@ class Given:
     """Line k is trial k: the run makes no choices of its own."""
     cost_bound_usd: float
     baseline_only: bool = False
+    folder: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +99,7 @@ class Run:
             began.proposer_ordered,
             began.cost_bound_usd,
             began.baseline_only,
+            began.folder,
         )
         self.clock = Clock()
         self.clock.begin(at)
@@ -185,8 +187,8 @@ class Run:
                 measuring.measured(self, event)
             case MeasureReplaced(command):
                 measuring.measure_replaced(self, command)
-            case Approved(chosen, max_cost):
-                measuring.approved(self, chosen, max_cost)
+            case Approved():
+                measuring.approved(self, event)
             case Proposed(trial, proposal):
                 proposals.proposed(self, trial, proposal)
             case ProposingFailed(trial, why, reply):
@@ -310,6 +312,8 @@ class Run:
             seconds_left=None if limits.seconds is None else max(0.0, limits.seconds - self.clock.elapsed_seconds),
             usd_left=self.budget.usd_left,
             plateau=self.population.plateau,
+            approved=self.baseline.approved,
+            elapsed_seconds=self.clock.elapsed_seconds,
         )
 
     def _hypothesis(self, slot: SlotState) -> str:

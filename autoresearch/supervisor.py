@@ -98,12 +98,13 @@ def kill_descendants(root: int) -> int:
     return len(stopped)
 
 
-def send(pid: int, number: int) -> None:
-    """Send a signal to a process, or to a group where `pid` is negative, if it is still there and ours."""
+def send(pid: int, number: int) -> bool:
+    """Send a signal to a process, or to a group where `pid` is negative; False where it is gone or not ours."""
     try:
         os.kill(pid, number)
     except (ProcessLookupError, PermissionError):
-        pass
+        return False
+    return True
 
 
 class Pump:
@@ -327,7 +328,7 @@ class Supervisor:
             else:
                 send(-self.main, signal.SIGKILL)
             alone = not self._reap()
-            if alone and (self.prctl is not None or not _in_group(self.main)):
+            if alone and (self.prctl is not None or not send(-self.main, 0)):
                 return 0
             if time.monotonic() > until:
                 return len(descendants(os.getpid())) or 1
@@ -341,14 +342,6 @@ def _order() -> bytes | None:
         return os.read(0, 64) or None
     except OSError:
         return None
-
-
-def _in_group(group: int) -> bool:
-    try:
-        os.killpg(group, 0)
-    except (ProcessLookupError, PermissionError):
-        return False
-    return True
 
 
 def _first_to_go() -> None:

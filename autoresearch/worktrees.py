@@ -97,12 +97,6 @@ class Worktrees:
         rows = records(await self._in(worktree).run("ls-files", "-z", "--others", "--directory"))
         return tuple("/" + re.sub(r"([\\*?\[ ])", r"\\\1", row.rstrip("/")) for row in rows)
 
-    async def remove(self, worktree: Path) -> None:
-        """Delete the worktree and what belongs to it."""
-        for path in (worktree, self._admin(worktree)):
-            await self._thread(remove_tree, path)
-        await AsyncPath(self._index(worktree)).unlink(missing_ok=True)
-
     @asynccontextmanager
     async def checkout(self, commit: str) -> AsyncIterator[Path]:
         """A worktree at `commit` from a pool that grows as needed, the caller's alone until it leaves.

@@ -15,7 +15,7 @@ from autoresearch.brief import Brief
 from autoresearch.config import RunConfig
 from autoresearch.coordinator import Coordinator, Parts
 from autoresearch.errors import NoSlotLeft, ProposalDeferred, ProposalFailed
-from autoresearch.events import Began, Resumed, Stamped
+from autoresearch.events import Approved, Began, Resumed, Stamped
 from autoresearch.metric import Metric
 from autoresearch.protocols import Request, Slot
 from autoresearch.state import Run, fold
@@ -81,8 +81,8 @@ class Night:
             else slots
         )
 
-    async def approve(self, metric: Metric, baseline: Measurement) -> float | None:
-        return None
+    async def approve(self, metric: Metric, baseline: Measurement) -> Approved:
+        return Approved(metric)
 
     async def suggest(self, command: str) -> None:
         return None

@@ -456,6 +456,15 @@ class TestBranch:
         await repository.start_branch(head(repo))
         await self.landed(repository, 1, head(repo), 2)
 
+    async def test_locks_of_a_killed_git_are_removed(self, repo: Path) -> None:
+        base = head(repo)
+        await (await opened(repo)).start_branch(base)
+        for name in ("heads/autoresearch/t", "autoresearch/t/tip", "autoresearch/t/trials/1"):
+            write(repo, {f".git/refs/{name}.lock": ""})
+        async with await opened(repo) as repository:
+            tip = await self.landed(repository, 1, base, 2)
+        assert git(repo, "rev-parse", "autoresearch/t") == tip
+
     async def test_a_landing_that_was_killed_is_completed(self, repo: Path) -> None:
         repository = await opened(repo)
         base = head(repo)

@@ -1,0 +1,163 @@
+"""What the commands that need git, a store or slots do: run, resume, check, demo, clean, diff."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from anyio import CancelScope, to_thread
+
+from autoresearch import checkout as checkouts
+from autoresearch import history, planning, repository, wiring
+from autoresearch.config import RunConfig
+from autoresearch.errors import UsageError
+from autoresearch.protocols import Console, Measurer, Proposer
+from autoresearch.session import Given, Session
+from autoresearch.state import fold
+from autoresearch.store import RunLock, SQLiteStore
+from autoresearch.views import summary
+from autoresearch.wiring import Site
+
+
+async def run(
+    config: RunConfig,
+    *,
+    folder: Path,
+    console: Console,
+    proposer: Proposer | None = None,
+    measurer: Measurer | None = None,
+) -> int:
+    """Start a run in the checkout that holds `folder` and see it to its end; return the exit code.
+
+    Raises:
+        UsageError: it cannot start, or the user declined; nothing is left behind.
+        RunStopped: it could not go on; `resume` may.
+    """
+    name = "given" if proposer else await wiring.choose_proposer(config, console)
+    site = await wiring.look(wiring.with_defaults(config, name), folder)
+    await checkouts.exclude(site.checkout)
+    await _sweep(site)
+    session: Session | None = None
+    try:
+        with RunLock(site.run_dir):
+            async with SQLiteStore.open(site.run_dir) as store:
+                session = Session(site, console, store, name, Given(proposer, measurer))
+                await session.start()
+    finally:
+        with CancelScope(shield=True):
+            if session is not None and session.approved:
+                await _summarize(site.run_dir, console)
+            else:
+                await _sweep(site)
+    return session.exit_code
+
+
+async def resume(tag: str | None, changes: Mapping[str, Any], *, folder: Path, console: Console) -> int:
+    """Go on with a run, or extend an ended one; return the exit code.
+
+    Raises:
+        UsageError: there is no such run, or it is running.
+        RunStopped: it could not go on.
+    """
+    checkout = await checkouts.inspect(folder)
+    run_dir = await to_thread.run_sync(history.resolve_tag, checkout.root, tag)
+    session: Session | None = None
+    try:
+        with RunLock(run_dir):
+            async with SQLiteStore.open(run_dir) as store:
+                state, ended = fold(await store.events())
+                config = replace(state.config, **changes)
+                name = await wiring.choose_proposer(config, console)
+                config = wiring.with_defaults(config, name)
+                where = checkout.root / state.given.folder
+                site = await wiring.look(replace(config, base=state.given.base, tag=None), where, run_dir.name)
+                session = Session(replace(site, config=config), console, store, name)
+                await session.go_on(state, ended)
+    finally:
+        if session is not None:
+            with CancelScope(shield=True):
+                await _summarize(run_dir, console)
+    return session.exit_code
+
+
+async def check(config: RunConfig, *, folder: Path, console: Console) -> int:
+    """Measure the baseline and say what a run would use, without spending anything; return the exit code.
+
+    Raises:
+        UsageError: a run could not start.
+    """
+    site = await wiring.look(config, folder)
+    try:
+        name = await wiring.choose_proposer(replace(config, yes=True), console)
+    except UsageError as error:
+        name, missing = "none", str(error)
+    else:
+        missing = ""
+    with TemporaryDirectory(prefix="autoresearch-") as scratch:
+        site = replace(site, run_dir=Path(scratch) / site.tag)
+        try:
+            async with SQLiteStore.open(site.run_dir) as store:
+                await Session(site, console, store, "none").look_at_baseline()
+            record = await to_thread.run_sync(history.read_run, site.run_dir)
+        finally:
+            with CancelScope(shield=True):
+                await repository.forget(site.checkout, site.tag, site.cache)
+    console.show(planning.checked(site, record, name, missing))
+    return 0
+
+
+async def clean(tag: str | None, every: bool, *, folder: Path, console: Console) -> int:
+    """Remove worktrees, refs and state of ended runs; their branches stay.
+
+    Raises:
+        UsageError: there is no such run, or it is running.
+    """
+    checkout = await checkouts.inspect(folder)
+    if every:
+        chosen = [info.run_dir for info in await to_thread.run_sync(history.runs, checkout.root)]
+    else:
+        chosen = [await to_thread.run_sync(history.resolve_tag, checkout.root, tag)]
+    for run_dir in chosen:
+        with RunLock(run_dir):
+            config = RunConfig.from_row((await to_thread.run_sync(history.read_run, run_dir)).config)
+            await repository.forget(checkout, run_dir.name, wiring.cache_of(config))
+            await to_thread.run_sync(shutil.rmtree, run_dir)
+        console.say(f"removed the run {run_dir.name}; its branch autoresearch/{run_dir.name} stays")
+    if not chosen:
+        console.say("there is no run to remove")
+    return 0
+
+
+async def diff(trial: int, tag: str | None, *, folder: Path) -> str:
+    """What a trial's last commit changes, as a unified diff; empty for the baseline and where there is no commit.
+
+    Raises:
+        UsageError: there is no such run or trial.
+    """
+    checkout = await checkouts.inspect(folder)
+    run_dir = await to_thread.run_sync(history.resolve_tag, checkout.root, tag)
+    row = await to_thread.run_sync(history.trial, run_dir, trial)
+    if row.commit is None or row.baseline:
+        return ""
+    return await repository.diff(checkout, row.commit, f"{row.commit}^")
+
+
+async def _summarize(run_dir: Path, console: Console) -> None:
+    record = await to_thread.run_sync(history.read_run, run_dir)
+    console.summary(summary.render(record))
+
+
+async def _sweep(site: Site) -> None:
+    """Remove what a start left that was never approved: its own, or one of the same tag that was killed."""
+    await repository.forget(site.checkout, site.tag, site.cache)
+    await to_thread.run_sync(_remove, site.run_dir)
+
+
+def _remove(run_dir: Path) -> None:
+    shutil.rmtree(run_dir, ignore_errors=True)
+    if run_dir.parent.is_dir() and not any(run_dir.parent.iterdir()):
+        run_dir.parent.rmdir()

@@ -1,0 +1,222 @@
+"""One process of a run: opens the parts, asks the one question, obeys signals, conducts, closes."""
+
+from __future__ import annotations
+
+import math
+import signal
+import time
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, replace
+
+import anyio
+from anyio import CancelScope
+
+from autoresearch import planning, wiring
+from autoresearch.actions import Action
+from autoresearch.coordinator import Coordinator, Parts
+from autoresearch.devices import bound_by_memory
+from autoresearch.errors import UsageError
+from autoresearch.events import Approved, Began, Resumed, Stamped
+from autoresearch.metric import Metric
+from autoresearch.protocols import Console, Measurer, Proposer
+from autoresearch.repository import GitRepository
+from autoresearch.state import Run
+from autoresearch.store import SQLiteStore
+from autoresearch.trial import Measurement, Trial
+from autoresearch.values import ceiling
+from autoresearch.wiring import Site
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+STOPPED_NOW = 130
+
+
+class Clock:
+    """Seconds since the epoch when the process began, monotonic from then on."""
+
+    def __init__(self) -> None:
+        self._offset = time.time() - time.monotonic()
+
+    def __call__(self) -> float:
+        return self._offset + time.monotonic()
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What the caller brought along in place of what the settings say."""
+
+    proposer: Proposer | None = None
+    measurer: Measurer | None = None
+
+
+class Session:
+    """Used once. `exit_code` is 0, or 130 where it was stopped at once."""
+
+    def __init__(
+        self, site: Site, console: Console, store: SQLiteStore, proposer: str, given: Given | None = None
+    ) -> None:
+        """`proposer` is its name, as `wiring.choose_proposer` gave it."""
+        self.site = site
+        self.console = console
+        self.store = store
+        self.run: Run | None = None
+        self.exit_code = 0
+        self._proposer = proposer
+        self._given = given or Given()
+        self._now = Clock()
+        self._stack = AsyncExitStack()
+
+    @property
+    def approved(self) -> bool:
+        """The user has agreed to the plan: from here on there is a run."""
+        return self.run is not None and self.run.baseline.approved
+
+    async def start(self) -> None:
+        """Begin a run and see it to its end."""
+        async with self._stack:
+            parts = await self._open()
+            proposer = parts.proposer
+            if self.site.config.yes and proposer.cost_bound_usd > 0 and planning.unbounded(self.site.config):
+                raise UsageError(
+                    "--yes with a model that costs money needs a ceiling: --max-cost USD, or --max-cost none"
+                )
+            await self._begin(parts, self._began(proposer))
+
+    async def look_at_baseline(self) -> None:
+        """Measure the baseline, and nothing else."""
+        async with self._stack:
+            parts = await self._open()
+            await self._begin(parts, replace(self._began(parts.proposer), baseline_only=True))
+
+    async def go_on(self, run: Run, ended: Sequence[Trial]) -> None:
+        """Take a stored run up. `ended` are its ended trials, as the events tell."""
+        self.run = run
+        async with self._stack:
+            parts = await self._open()
+            await self._recall(parts.proposer, ended)
+            await parts.repository.start_branch(run.given.base)
+            proposer = parts.proposer
+            resumed = Resumed(self.site.config.to_row(), proposer.repairs, proposer.ordered, proposer.cost_bound_usd)
+            at = self._now()
+            await self.store.append(Stamped(at, resumed))
+            await self._conduct(parts, run, run.tell(at, resumed))
+
+    async def _recall(self, proposer: Proposer, ended: Sequence[Trial]) -> None:
+        """Write rows that the last process did not come to write, and tell the proposer all of them."""
+        stored = {trial.number: trial for trial in await self.store.earlier_trials()}
+        for trial in ended:
+            if trial.number not in stored:
+                await self.store.record(trial)
+            proposer.tell(stored.get(trial.number, trial))
+
+    async def _open(self) -> Parts:
+        """All parts, closed with the session."""
+        site, stack = self.site, self._stack
+        repository = await stack.enter_async_context(GitRepository(site.checkout, site.scope, site.tag, site.cache))
+        proposer = self._given.proposer
+        if proposer is None:
+            proposer = await wiring.make_proposer(self._proposer, site, repository, stack)
+        measurer = self._given.measurer
+        if measurer is None:
+            measurer = await stack.enter_async_context(wiring.make_measurer(site, repository, self.console))
+        return Parts(
+            repository=repository,
+            measurer=measurer,
+            proposer=proposer,
+            store=self.store,
+            listeners=[self.console.listener()],
+            approve=self._approve,
+            suggest=self._suggest,
+            now=self._now,
+        )
+
+    def _began(self, proposer: Proposer) -> Began:
+        site = self.site
+        return Began(
+            config=site.config.to_row(),
+            base=site.checkout.base,
+            base_tree=site.checkout.base_tree,
+            folder=site.checkout.prefix,
+            proposer_repairs=proposer.repairs,
+            proposer_ordered=proposer.ordered,
+            cost_bound_usd=proposer.cost_bound_usd,
+        )
+
+    async def _begin(self, parts: Parts, began: Began) -> None:
+        at = self._now()
+        await self.store.append(Stamped(at, began))
+        self.run = Run(began, at)
+        await self._conduct(parts, self.run)
+
+    async def _conduct(self, parts: Parts, run: Run, actions: Sequence[Action] = ()) -> None:
+        coordinator = Coordinator(run, parts)
+        async with anyio.create_task_group() as group:
+            group.start_soon(self._obey_signals, coordinator, group.cancel_scope)
+            await coordinator.conduct(actions)
+            group.cancel_scope.cancel()
+
+    async def _obey_signals(self, coordinator: Coordinator, scope: CancelScope) -> None:
+        """The first one drains, the second stops now; before the run is approved the first does."""
+        with anyio.open_signal_receiver(*SIGNALS) as signals:
+            async for number in signals:
+                name = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
+                if not self.approved or coordinator.run.stopping is not None:
+                    self.exit_code = STOPPED_NOW
+                    scope.cancel()
+                else:
+                    coordinator.stop(name)
+
+    # The one question.
+
+    async def _approve(self, metric: Metric, baseline: Measurement) -> Approved:
+        site, config = self.site, self.site.config
+        assert self.run is not None
+        bound = self.run.given.cost_bound_usd
+        workers = None
+        if config.workers is None:
+            fitting = bound_by_memory(len(site.dealt.devices), site.machine.free_bytes, baseline.peak_bytes)
+            workers = fitting if fitting < len(site.dealt.devices) else None
+        if self.run.given.baseline_only:
+            return Approved(metric, max_workers=workers)
+        plan = planning.plan(site, metric, baseline, self._proposer, bound, workers)
+        self.console.show(plan)
+        if config.yes:
+            return Approved(metric, max_workers=workers)
+        if plan.needs_ceiling:
+            return Approved(metric, await self._ask_ceiling(), workers)
+        await self._ask("Start? [Y/n] ")
+        return Approved(metric, max_workers=workers)
+
+    async def _suggest(self, command: str) -> None:
+        self.console.say(f"The measure command's last line is not a reading; this one works:\n  {command}")
+        if self.site.config.yes:
+            self.console.say("Using it.")
+        else:
+            await self._ask("Use it? [Y/n] ")
+        self.site = replace(self.site, config=replace(self.site.config, measure=command))
+
+    async def _ask(self, question: str) -> None:
+        """Go on with yes or Enter.
+
+        Raises:
+            UsageError: no, or nobody to ask.
+        """
+        answer = await self.console.ask(question)
+        if answer is None:
+            raise UsageError("there is no terminal to ask at: pass --yes to start without asking")
+        if answer.lower() not in ("", "y", "yes"):
+            raise UsageError("not started; nothing was left behind")
+
+    async def _ask_ceiling(self) -> float:
+        while True:
+            answer = await self.console.ask(
+                "The model costs money. Spend at most how many dollars (or `none`; n: don't start)? "
+            )
+            if answer is None:
+                raise UsageError("there is no terminal to ask at: pass --yes and --max-cost USD")
+            if answer.lower() in ("n", "no", "q"):
+                raise UsageError("not started; nothing was left behind")
+            try:
+                return ceiling(answer) if answer else math.nan
+            except ValueError as error:
+                self.console.say(f"{answer}: {error}")
