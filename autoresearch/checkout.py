@@ -235,7 +235,8 @@ async def _refuse_blocking_branch(git: Git) -> None:
 
 
 async def create(folder: Path, files: Mapping[str, str]) -> None:
-    """A new repository in an empty folder, with these files as its first commit; needs no git identity."""
+    """A new repository in a new or empty folder, with these files as its first commit; needs no git identity."""
+    await AsyncPath(folder).mkdir(parents=True, exist_ok=True)
     git = Git(folder)
     await git.run("init", "--quiet", "--initial-branch=main")
     for path, content in files.items():

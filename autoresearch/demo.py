@@ -51,7 +51,8 @@ _README = "Lynxes and hares: settings.py is tuned so that the model of evaluate.
 
 async def demo(config: RunConfig, *, console: Console) -> int:
     """Make a small repository and improve it with the `mutate` proposer; return the exit code."""
-    folder = Path(await to_thread.run_sync(tempfile.mkdtemp, "", "autoresearch-demo-"))
+    root = Path(await to_thread.run_sync(tempfile.mkdtemp, "", "autoresearch-demo-"))
+    folder = root / "repository"
     files = {"settings.py": _SETTINGS, "evaluate.py": _EVALUATE, "README.md": _README}
     await checkout.create(folder, files)
     console.say(f"A model of hares and lynxes, six constants, one command that prints how badly it fits: {folder}")
@@ -63,8 +64,9 @@ async def demo(config: RunConfig, *, console: Console) -> int:
         proposer="mutate",
         max_trials=config.max_trials or TRIALS,
         tag=config.tag or "demo",
+        worktrees=str(root),
         yes=True,
     )
     code = await launch.run(shown, folder=folder, console=console)
-    console.say(f"Look around: cd {folder} && git log autoresearch/{shown.tag}; remove it with `rm -r` when done.")
+    console.say(f"Look around: cd {folder} && git log -p autoresearch/{shown.tag}\nRemove it:   rm -r {root}")
     return code

@@ -20,25 +20,30 @@ from autoresearch.session import Given, Session
 from autoresearch.state import fold
 from autoresearch.store import RunLock, SQLiteStore
 from autoresearch.views import summary
+from autoresearch.views.console import PlainConsole
 from autoresearch.wiring import Site
 
 
 async def run(
     config: RunConfig,
     *,
-    folder: Path,
-    console: Console,
+    folder: Path | None = None,
+    console: Console | None = None,
     proposer: Proposer | None = None,
     measurer: Measurer | None = None,
 ) -> int:
     """Start a run in the checkout that holds `folder` and see it to its end; return the exit code.
 
+    Without a folder it is the current one, without a console plain lines are printed. A `proposer` or `measurer` of the
+    caller's takes the place of what the settings name; opening and closing it is the caller's.
+
     Raises:
         UsageError: it cannot start, or the user declined; nothing is left behind.
         RunStopped: it could not go on; `resume` may.
     """
-    name = "given" if proposer else await wiring.choose_proposer(config, console)
-    site = await wiring.look(wiring.with_defaults(config, name), folder)
+    console = console or PlainConsole()
+    name = wiring.GIVEN if proposer else await wiring.choose_proposer(config, console)
+    site = await wiring.look(wiring.with_defaults(config, name), folder or Path.cwd())
     await checkouts.exclude(site.checkout)
     await _sweep(site)
     session: Session | None = None

@@ -84,7 +84,8 @@ def approved(run: Run, event: Approved) -> None:
         run.slots.bound(event.max_workers, "too little free memory for it")
     run.baseline.metric = event.metric
     run.baseline.approved = True
-    run.do(StartBranch(run.given.base))
+    if not run.given.baseline_only:
+        run.do(StartBranch(run.given.base))
     run.wake_at_the_end()
     ask_feedback(run, 0, run.given.base)
 

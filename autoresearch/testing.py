@@ -16,6 +16,7 @@ from autoresearch.edits import apply_edits
 from autoresearch.errors import BranchLost, ProposalsExhausted, SlotLost
 from autoresearch.events import Event, Stamped
 from autoresearch.metric import settle
+from autoresearch.plan import Plan
 from autoresearch.protocols import Device, FileEntry, Request, Slot, Tree
 from autoresearch.snapshot import Snapshot
 from autoresearch.trial import Candidate, Change, Edit, Measurement, Proposal, Reply, Trial, Usage
@@ -274,6 +275,34 @@ class RecordingListener:
     def notify(self, at: float, event: Event, ended: Sequence[Trial], snapshot: Callable[[], Snapshot]) -> None:
         self.events.append(event)
         self.ended += ended
+
+
+class MemoryConsole:
+    """Keeps what was shown; answers questions in order, and is no terminal where no answer is left."""
+
+    def __init__(self, answers: Sequence[str] = ()) -> None:
+        self._answers = list(answers)
+        self.plans: list[Plan] = []
+        self.asked: list[str] = []
+        self.said: list[str] = []
+        self.heard = RecordingListener()
+        self.summaries: list[str] = []
+
+    def show(self, plan: Plan) -> None:
+        self.plans.append(plan)
+
+    async def ask(self, question: str) -> str | None:
+        self.asked.append(question)
+        return self._answers.pop(0) if self._answers else None
+
+    def say(self, line: str) -> None:
+        self.said.append(line)
+
+    def listener(self) -> RecordingListener:
+        return self.heard
+
+    def summary(self, text: str) -> None:
+        self.summaries.append(text)
 
 
 class MemoryWorktrees:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import Any
 
@@ -219,9 +219,11 @@ class Measurement:
         return self.value is not None
 
     def to_row(self) -> dict[str, Any]:
-        row: dict[str, Any] = {name: getattr(self, name) for name in self.__slots__}
-        row["extra"] = dict(self.extra)
-        return {name: value for name, value in row.items() if value not in (None, 0, "", {})} | {"value": self.value}
+        """Plain JSON values; what has its default is left out."""
+        row = {field.name: getattr(self, field.name) for field in fields(self)}
+        defaults = {field.name: field.default for field in fields(self)}
+        said = {name: value for name, value in row.items() if value != defaults[name]}
+        return said | {"value": self.value, "extra": dict(self.extra)}
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> Measurement:

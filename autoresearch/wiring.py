@@ -36,6 +36,8 @@ from autoresearch.trial import Proposal, Trial
 PROPOSERS = "claude (needs ANTHROPIC_API_KEY or ANTHROPIC_BASE_URL), mutate, command (with --agent), replay:FILE"
 AGENT_PROMPT_TOKENS = 60_000
 AGENTS_AT_ONCE = 2
+GIVEN = "given"
+"""The proposer's name where the caller of `run` brought one along."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +129,9 @@ def _from_root(paths: Sequence[str], prefix: str) -> list[str]:
 
 
 def with_defaults(config: RunConfig, proposer: str) -> RunConfig:
-    """The settings with what follows from the proposer: agents run two at once unless the user says otherwise."""
+    """The settings with the proposer that was chosen; agents run two at once unless the user says otherwise."""
+    if proposer != GIVEN:
+        config = replace(config, proposer=proposer)
     if proposer == "command" and config.proposers is None:
         return replace(config, proposers=AGENTS_AT_ONCE)
     return config

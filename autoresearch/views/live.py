@@ -70,7 +70,7 @@ class LiveView:
             redirect_stderr=False,
             get_renderable=self._drawn,
         )
-        self._live.start()
+        self._live.start(refresh=True)
 
     def _take(self, snapshot: Callable[[], Snapshot]) -> None:
         self._timer = None

@@ -19,8 +19,10 @@ _WORK = {
 """What is measured where it is no candidate."""
 _LONGEST_TEXT = 400
 _WIDE, _HIGH = 110, 30
-_ROWS_FOR_KEPT = 4
-"""A blank line, a title and two keeps: what slots leave free where they are many."""
+_TITLED = 2
+"""A blank line and a title stand before rows."""
+_KEPT_AT_LEAST = 2
+"""The keeps that even many slots leave room for."""
 
 
 def picture(snapshot: Snapshot, now: float, width: int, height: int, verbose: bool = False) -> list[Text]:
@@ -28,7 +30,8 @@ def picture(snapshot: Snapshot, now: float, width: int, height: int, verbose: bo
     head = list(_head(snapshot, now, verbose or height >= _HIGH))
     foot = _foot(snapshot)[-max(1, height) :]
     room = max(0, height - len(head) - len(foot))
-    reserved = min(_ROWS_FOR_KEPT, max(0, room - _ROWS_FOR_KEPT))
+    reserved = _TITLED + max(1, min(len(snapshot.kept), _KEPT_AT_LEAST))
+    reserved = min(reserved, max(0, room - _TITLED - 2))
     slots = _slots(snapshot, now, width >= _WIDE, room - reserved)
     kept = _kept(snapshot, room - len(slots))
     blank = [Text()] * (room - len(slots) - len(kept))
@@ -109,9 +112,9 @@ def _next(snapshot: Snapshot) -> str:
 def _slots(snapshot: Snapshot, now: float, wide: bool, room: int) -> list[Text]:
     """A blank line, a title, a line for each slot; where they are too many, the ones at work."""
     views = list(snapshot.slots)
-    if room < 3 or not views:
+    if room <= _TITLED or not views:
         return []
-    shown, rows = views, room - 2
+    shown, rows = views, room - _TITLED
     if len(views) > rows:
         shown = sorted(sorted(views, key=_idle)[: rows - 1], key=lambda slot: slot.number)
     devices = max((len(_short(slot.device)) for slot in views), default=0) if wide else 0
@@ -151,10 +154,10 @@ def _slot(slot: SlotView, timeout_seconds: float, now: float, devices: int) -> T
 
 def _kept(snapshot: Snapshot, room: int) -> list[Text]:
     """A blank line, a title and the last keeps, the latest first."""
-    if room < 3:
+    if room <= _TITLED:
         return []
     title = f"{'kept':>4}  {'value':>12}  {'gain':>12}  hypothesis"
-    rows = [_keep(trial) for trial in list(snapshot.kept)[: -(room - 1) : -1]]
+    rows = [_keep(trial) for trial in reversed(snapshot.kept[_TITLED - room :])]
     return [Text(), Text(title, style="dim"), *(rows or [Text("      nothing yet", style="dim")])]
 
 
