@@ -58,6 +58,8 @@ async def run(
                 await _summarize(site.run_dir, console)
             else:
                 await _sweep(site)
+    if not session.approved:
+        console.say("Stopped before the run began; nothing was left behind.")
     return session.exit_code
 
 

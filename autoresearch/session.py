@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import signal
 import time
 from collections.abc import Sequence
@@ -12,11 +11,9 @@ from dataclasses import dataclass, replace
 import anyio
 from anyio import CancelScope
 
-from autoresearch import planning, wiring
+from autoresearch import approval, wiring
 from autoresearch.actions import Action
 from autoresearch.coordinator import Coordinator, Parts
-from autoresearch.devices import bound_by_memory
-from autoresearch.errors import UsageError
 from autoresearch.events import Approved, Began, Resumed, Stamped
 from autoresearch.metric import Metric
 from autoresearch.protocols import Console, Measurer, Proposer
@@ -24,7 +21,6 @@ from autoresearch.repository import GitRepository
 from autoresearch.state import Run
 from autoresearch.store import SQLiteStore
 from autoresearch.trial import Measurement, Trial
-from autoresearch.values import ceiling
 from autoresearch.wiring import Site
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -75,12 +71,8 @@ class Session:
         """Begin a run and see it to its end."""
         async with self._stack:
             parts = await self._open()
-            proposer = parts.proposer
-            if self.site.config.yes and proposer.cost_bound_usd > 0 and planning.unbounded(self.site.config):
-                raise UsageError(
-                    "--yes with a model that costs money needs a ceiling: --max-cost USD, or --max-cost none"
-                )
-            await self._begin(parts, self._began(proposer))
+            approval.require_ceiling(self.site, parts.proposer.cost_bound_usd)
+            await self._begin(parts, self._began(parts.proposer))
 
     async def look_at_baseline(self) -> None:
         """Measure the baseline, and nothing else."""
@@ -166,57 +158,14 @@ class Session:
                 else:
                     coordinator.stop(name)
 
-    # The one question.
+    # The questions.
 
     async def _approve(self, metric: Metric, baseline: Measurement) -> Approved:
-        site, config = self.site, self.site.config
-        assert self.run is not None
+        if self.run is None or self.run.given.baseline_only:
+            return Approved(metric)
         bound = self.run.given.cost_bound_usd
-        workers = None
-        if config.workers is None:
-            fitting = bound_by_memory(len(site.dealt.devices), site.machine.free_bytes, baseline.peak_bytes)
-            workers = fitting if fitting < len(site.dealt.devices) else None
-        if self.run.given.baseline_only:
-            return Approved(metric, max_workers=workers)
-        plan = planning.plan(site, metric, baseline, self._proposer, bound, workers)
-        self.console.show(plan)
-        if config.yes:
-            return Approved(metric, max_workers=workers)
-        if plan.needs_ceiling:
-            return Approved(metric, await self._ask_ceiling(), workers)
-        await self._ask("Start? [Y/n] ")
-        return Approved(metric, max_workers=workers)
+        return await approval.approve(self.site, self.console, metric, baseline, self._proposer, bound)
 
     async def _suggest(self, command: str) -> None:
-        self.console.say(f"The measure command's last line is not a reading; this one works:\n  {command}")
-        if self.site.config.yes:
-            self.console.say("Using it.")
-        else:
-            await self._ask("Use it? [Y/n] ")
+        await approval.suggest(self.site, self.console, command)
         self.site = replace(self.site, config=replace(self.site.config, measure=command))
-
-    async def _ask(self, question: str) -> None:
-        """Go on with yes or Enter.
-
-        Raises:
-            UsageError: no, or nobody to ask.
-        """
-        answer = await self.console.ask(question)
-        if answer is None:
-            raise UsageError("there is no terminal to ask at: pass --yes to start without asking")
-        if answer.lower() not in ("", "y", "yes"):
-            raise UsageError("not started; nothing was left behind")
-
-    async def _ask_ceiling(self) -> float:
-        while True:
-            answer = await self.console.ask(
-                "The model costs money. Spend at most how many dollars (or `none`; n: don't start)? "
-            )
-            if answer is None:
-                raise UsageError("there is no terminal to ask at: pass --yes and --max-cost USD")
-            if answer.lower() in ("n", "no", "q"):
-                raise UsageError("not started; nothing was left behind")
-            try:
-                return ceiling(answer) if answer else math.nan
-            except ValueError as error:
-                self.console.say(f"{answer}: {error}")

@@ -16,7 +16,7 @@ FLOORS = {
           clock ending life measuring proposals resuming slots stopping results dealing""",
     4: """coordinator repository checkout plumbing worktrees store schema history sandbox supervisor devices settings
           measurers proposers views testing""",
-    5: "launch session wiring planning demo cli arguments __main__ __init__",
+    5: "launch session approval wiring planning demo cli arguments __main__ __init__",
 }
 FLOOR = {name: floor for floor, names in FLOORS.items() for name in names.split()}
 GIT = {"repository", "checkout", "plumbing", "worktrees"}

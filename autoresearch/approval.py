@@ -1,0 +1,91 @@
+"""The one question before a run: shows the plan, asks, and says what was agreed to."""
+
+from __future__ import annotations
+
+from autoresearch import planning
+from autoresearch.devices import bound_by_memory
+from autoresearch.errors import UsageError
+from autoresearch.events import Approved
+from autoresearch.metric import Metric
+from autoresearch.protocols import Console
+from autoresearch.trial import Measurement
+from autoresearch.values import ceiling
+from autoresearch.wiring import Site
+
+NO_TERMINAL = "there is no terminal to ask at: pass --yes to start without asking"
+DECLINED = "not started; nothing was left behind"
+
+
+def require_ceiling(site: Site, cost_bound_usd: float) -> None:
+    """Refuse to spend without a bound that the user has named.
+
+    Raises:
+        UsageError: --yes, a model with a price, and no stop condition.
+    """
+    if site.config.yes and cost_bound_usd > 0 and planning.unbounded(site.config):
+        raise UsageError("--yes with a model that costs money needs a ceiling: --max-cost USD, or --max-cost none")
+
+
+async def approve(
+    site: Site, console: Console, metric: Metric, baseline: Measurement, proposer: str, cost_bound_usd: float
+) -> Approved:
+    """Show what was read on the baseline and what the run will do, and ask unless --yes.
+
+    Raises:
+        UsageError: the user declined, or there is nobody to ask.
+    """
+    workers = fitting_workers(site, baseline)
+    plan = planning.plan(site, metric, baseline, proposer, cost_bound_usd, workers)
+    console.show(plan)
+    if site.config.yes:
+        return Approved(metric, max_workers=workers)
+    if plan.needs_ceiling:
+        return Approved(metric, await _ask_ceiling(console), workers)
+    await _ask(console, "Start? [Y/n] ")
+    return Approved(metric, max_workers=workers)
+
+
+def fitting_workers(site: Site, baseline: Measurement) -> int | None:
+    """How many slots the free memory bears, where that is fewer than were dealt and the user named no number."""
+    dealt = len(site.dealt.devices)
+    fitting = bound_by_memory(dealt, site.machine.free_bytes, baseline.peak_bytes)
+    return fitting if site.config.workers is None and fitting < dealt else None
+
+
+async def suggest(site: Site, console: Console, command: str) -> None:
+    """Show a measure command that works where the given one does not, and ask unless --yes.
+
+    Raises:
+        UsageError: the user declined, or there is nobody to ask.
+    """
+    if site.config.yes:
+        console.say(
+            f"The last line of the measure command's output is not a reading. Using one that works:\n  {command}"
+        )
+        return
+    console.say(f"The last line of the measure command's output is not a reading. This command works:\n  {command}")
+    await _ask(console, "Use it? [Y/n] ")
+
+
+async def _ask(console: Console, question: str) -> None:
+    answer = await console.ask(question)
+    if answer is None:
+        raise UsageError(NO_TERMINAL)
+    if answer.lower() not in ("", "y", "yes"):
+        raise UsageError(DECLINED)
+
+
+async def _ask_ceiling(console: Console) -> float:
+    """Dollars; inf where the user says `none`."""
+    while True:
+        answer = await console.ask(
+            "This model costs money. Spend at most how many dollars (`none`: no limit; n: stop)? "
+        )
+        if answer is None:
+            raise UsageError(f"{NO_TERMINAL}, and --max-cost USD")
+        if answer.lower() in ("n", "no", "q"):
+            raise UsageError(DECLINED)
+        try:
+            return ceiling(answer)
+        except ValueError as error:
+            console.say(f"{answer or 'nothing'}: {error}")
