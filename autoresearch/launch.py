@@ -16,6 +16,7 @@ from autoresearch import history, planning, repository, wiring
 from autoresearch.config import RunConfig
 from autoresearch.errors import UsageError
 from autoresearch.protocols import Console, Measurer, Proposer
+from autoresearch.schema import LOCK
 from autoresearch.session import Given, Session
 from autoresearch.state import fold
 from autoresearch.store import RunLock, SQLiteStore
@@ -45,19 +46,22 @@ async def run(
     name = wiring.GIVEN if proposer else await wiring.choose_proposer(config, console)
     site = await wiring.look(wiring.with_defaults(config, name), folder or Path.cwd())
     await checkouts.exclude(site.checkout)
-    await _sweep(site)
     session: Session | None = None
     try:
         with RunLock(site.run_dir):
-            async with SQLiteStore.open(site.run_dir) as store:
-                session = Session(site, console, store, name, Given(proposer, measurer))
-                await session.start()
+            await _sweep(site, spare=LOCK)
+            try:
+                async with SQLiteStore.open(site.run_dir) as store:
+                    session = Session(site, console, store, name, Given(proposer, measurer))
+                    await session.start()
+            finally:
+                if session is None or not session.approved:
+                    with CancelScope(shield=True):
+                        await _sweep(site)
     finally:
-        with CancelScope(shield=True):
-            if session is not None and session.approved:
+        if session is not None and session.approved:
+            with CancelScope(shield=True):
                 await _summarize(site.run_dir, console)
-            else:
-                await _sweep(site)
     if not session.approved:
         console.say("Stopped before the run began; nothing was left behind.")
     return session.exit_code
@@ -158,13 +162,20 @@ async def _summarize(run_dir: Path, console: Console) -> None:
     console.summary(summary.render(record))
 
 
-async def _sweep(site: Site) -> None:
-    """Remove what a start left that was never approved: its own, or one of the same tag that was killed."""
+async def _sweep(site: Site, spare: str = "") -> None:
+    """Remove what a start left that was never approved, this one or a killed one; hold the run's lock meanwhile."""
     await repository.forget(site.checkout, site.tag, site.cache)
-    await to_thread.run_sync(_remove, site.run_dir)
+    await to_thread.run_sync(_remove, site.run_dir, spare)
 
 
-def _remove(run_dir: Path) -> None:
-    shutil.rmtree(run_dir, ignore_errors=True)
+def _remove(run_dir: Path, spare: str) -> None:
+    for path in run_dir.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        elif path.name != spare:
+            path.unlink()
+    if spare:
+        return
+    run_dir.rmdir()
     if run_dir.parent.is_dir() and not any(run_dir.parent.iterdir()):
         run_dir.parent.rmdir()
