@@ -30,6 +30,14 @@ class Noise:
         """Every repetition so far gave the same value."""
         return self.stdev == 0.0
 
+    def with_value(self, pool: Sequence[float], value: float) -> Noise:
+        """Pooled with one more value of a tree that gave `pool` so far."""
+        if not pool:
+            return self
+        square = (value - mean(pool)) ** 2 * len(pool) / (len(pool) + 1)
+        dof = self.dof + 1
+        return Noise(math.sqrt((self.stdev**2 * self.dof + square) / dof), dof)
+
     def with_group(self, values: Sequence[float]) -> Noise:
         """Pooled with one more group of values, all measured on one tree."""
         if len(values) < 2:
@@ -117,10 +125,10 @@ def judge(evidence: Evidence, noise: Noise, rule: Rule) -> Verdict:
     Deterministic: two equal values decide. Noisy: fresh runs against the incumbent's pool, looked at after 2, 3, 4, 6
     and 8 runs, by a t-test on the pooled spread with the error shared evenly by the looks (Bonferroni).
     """
-    if rule.repeats == 1 and evidence.screen is not None:
-        return _decide_exactly(evidence.screen, evidence, rule)
+    values = [*([] if evidence.screen is None else [evidence.screen]), *evidence.fresh]
+    if rule.repeats == 1 and values:
+        return _decide_exactly(values[-1], evidence, rule)
     if noise.deterministic and rule.repeats is None:
-        values = [*([] if evidence.screen is None else [evidence.screen]), *evidence.fresh]
         if len(values) < 2:
             return measure(2 - len(values))
         return _decide_exactly(values[-1], evidence, rule)
@@ -168,10 +176,12 @@ def student_t_quantile(probability: float, dof: int) -> float:
     Hill, G. W. (1970), Algorithm 396: Student's t-quantiles, CACM 13(10).
 
     Raises:
-        ValueError: probability is not above 0.5 and below 1.
+        ValueError: probability is below 0.5, or not below 1.
     """
-    if not 0.5 < probability < 1:
-        raise ValueError(f"probability {probability} is not above 0.5 and below 1")
+    if not 0.5 <= probability < 1:
+        raise ValueError(f"probability {probability} is not from 0.5 to below 1")
+    if probability == 0.5:
+        return 0.0
     if dof < 1:
         return math.inf
     tail = 2 * (1 - probability)

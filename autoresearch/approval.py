@@ -1,12 +1,15 @@
-"""The one question before a run: shows the plan, asks, and says what was agreed to."""
+"""The questions before a run: what is not known yet, and the one about the plan; says what was agreed to."""
 
 from __future__ import annotations
 
-from autoresearch import planning
+from dataclasses import replace
+
+from autoresearch import plain, planning
+from autoresearch.config import RunConfig
 from autoresearch.devices import bound_by_memory
 from autoresearch.errors import UsageError
 from autoresearch.events import Approved
-from autoresearch.metric import Metric
+from autoresearch.metric import Direction, Metric, direction_of
 from autoresearch.protocols import Console
 from autoresearch.trial import Measurement
 from autoresearch.values import ceiling
@@ -14,6 +17,35 @@ from autoresearch.wiring import Site
 
 NO_TERMINAL = "there is no terminal to ask at: pass --yes to start without asking"
 DECLINED = "not started; nothing was left behind"
+_DIRECTIONS = {word: way for way in Direction for word in (way[:3], str(way))}
+
+
+def require_answers(config: RunConfig, console: Console) -> None:
+    """Refuse to measure for what could not be agreed to afterwards.
+
+    Raises:
+        UsageError: no --yes, and nobody to ask.
+    """
+    if not config.yes and not console.can_ask():
+        raise UsageError(NO_TERMINAL)
+
+
+async def with_direction(config: RunConfig, console: Console) -> RunConfig:
+    """The settings with a direction: as given, by the objective's words, else asked for unless --yes.
+
+    Raises:
+        UsageError: it is not known, and there is nobody to ask.
+    """
+    if config.direction is not None or direction_of(config.objective) is not None:
+        return config
+    if not config.yes and console.can_ask():
+        while (answer := await console.ask(f"{plain.one_line(config.objective)}: minimize or maximize? ")) is not None:
+            if (direction := _DIRECTIONS.get(answer.lower())) is not None:
+                return replace(config, direction=direction)
+            console.say("Write `minimize` where less is better, `maximize` where more is.")
+    raise UsageError(
+        f"the objective {config.objective!r} does not say which way is better; add --minimize or --maximize"
+    )
 
 
 def require_ceiling(site: Site, cost_bound_usd: float) -> None:

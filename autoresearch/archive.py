@@ -28,7 +28,8 @@ class Archive:
     """Tree to its fresh values; screening values are not among them."""
     unanchored: set[str] = field(default_factory=set)
     """Trees that failed when they were measured again; no more of them is asked for."""
-    _settled: Noise = Noise()
+    noise: Noise = Noise()
+    """The spread of one measurement, pooled over all trees that were measured more than once."""
 
     def add(self, trial: Trial) -> None:
         """Take an ended trial in."""
@@ -46,23 +47,24 @@ class Archive:
 
     def measured(self, tree: str, value: float) -> None:
         """A fresh value of a tree."""
-        self.pools.setdefault(tree, []).append(value)
+        pool = self.pools.setdefault(tree, [])
+        self.noise = self.noise.with_value(pool, value)
+        pool.append(value)
 
     def disagreed(self, values: Sequence[float]) -> None:
         """Values of one tree differ though the metric seemed deterministic: it is noisy from here on."""
-        self._settled = self._settled.with_group(values)
+        self.noise = self.noise.with_group(values)
 
-    def settle_pool(self, tree: str) -> None:
-        """A tree that is no longer compared with: its values only count for the noise."""
-        self._settled = self._settled.with_group(self.pools.pop(tree, ()))
+    def forget_pool(self, tree: str, owner: int) -> None:
+        """A trial's tree is no longer compared with: its values only count for the noise."""
+        if self.owners.get(tree) == owner:
+            self.pools.pop(tree, None)
 
-    @property
-    def noise(self) -> Noise:
-        """The spread of one measurement, pooled over all trees with fresh values."""
-        noise = self._settled
-        for pool in self.pools.values():
-            noise = noise.with_group(pool)
-        return noise
+    def give_up(self, tree: str, owner: int) -> None:
+        """A trial measures its tree no further, and nothing is known of it: another one may."""
+        if self.owners.get(tree) == owner:
+            del self.owners[tree]
+            self.pools.pop(tree, None)
 
     @property
     def kept(self) -> list[Trial]:

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from autoresearch.schedule import Pace
 
 FIRST_WAIT_SECONDS = 2.0
+LEAST_WAIT_SECONDS = 0.5
+"""Also where the server says 0."""
 LONGEST_WAIT_SECONDS = 1800.0
 
 
@@ -21,7 +23,9 @@ class Asking:
     """The proposer has nothing left."""
     pace: Pace = Pace()
     deferrals: int = 0
-    """Times in a row that the server could not answer."""
+    """Times in a row that the server could not answer; requests that were under way together count once."""
+    deferred_at: float = 0.0
+    """When the latest of these times began."""
     not_before: float = 0.0
     """No proposal is asked for before this moment."""
     why_waiting: str = ""
@@ -40,10 +44,14 @@ class Asking:
         self.deferrals = 0
         self.why_waiting = ""
 
-    def defer(self, at: float, why: str, retry_after_seconds: float | None) -> None:
+    def defer(self, asked_at: float, at: float, why: str, retry_after_seconds: float | None) -> None:
         """Wait as long as the server says, else twice as long each time."""
-        doubled = min(FIRST_WAIT_SECONDS * 2**self.deferrals, LONGEST_WAIT_SECONDS)
-        self.deferrals += 1
-        wait = doubled if retry_after_seconds is None else min(retry_after_seconds, LONGEST_WAIT_SECONDS)
+        if asked_at >= self.deferred_at:
+            self.deferrals += 1
+            self.deferred_at = at
+        wait = FIRST_WAIT_SECONDS * 2.0 ** max(0, self.deferrals - 1)
+        if retry_after_seconds is not None:
+            wait = max(retry_after_seconds, LEAST_WAIT_SECONDS)
+        wait = min(wait, LONGEST_WAIT_SECONDS)
         self.not_before = max(self.not_before, at + wait)
         self.why_waiting = why

@@ -46,11 +46,11 @@ class Baseline:
             )
         return ""
 
-    def timeout_seconds(self, asked: float | None) -> float:
+    def timeout_seconds(self, asked: float | None, *, of_itself: bool = False) -> float:
         """The limit of a measurement: what was asked for, else 5 minutes or twice the slowest baseline."""
         if asked is not None:
             return asked
-        if not self.good:
+        if of_itself or not self.good:
             return FIRST_TIMEOUT_SECONDS
         return max(TIMEOUT_SECONDS, 2 * max(measurement.wall_seconds for measurement in self.good))
 

@@ -21,12 +21,31 @@ if TYPE_CHECKING:
 def applied(run: Run, live: Live, candidate: Candidate) -> None:
     owner = run.archive.owners.setdefault(candidate.tree, live.number)
     live = live.applied(candidate)
-    run.live[live.number] = live
-    if owner != live.number:
+    if owner != live.number or candidate.tree in run.archive.results:
         run.live[live.number] = replace(live, stage=Stage.WAITING, pending=0)
-        ending.resolve_waiting(run)
+    else:
+        schedule_screen(run, live)
+
+
+def meet_twin(run: Run, live: Live, candidate: Candidate) -> None:
+    """Its tree is another trial's: it ends with that one, or takes the tree over where that one gave it up."""
+    known = run.archive.results.get(candidate.tree)
+    owner = run.archive.owners.setdefault(candidate.tree, live.number)
+    if known is None and owner != live.number:
         return
-    schedule_screen(run, live)
+    if known is None:
+        if live.merged:
+            confirm(run, replace(live, stage=Stage.CONFIRMING))
+        else:
+            schedule_screen(run, replace(live, stage=Stage.SCREENING))
+    elif known.number == live.number:
+        ending.end(run, live, known.outcome, known.reason, "the repair changed nothing")
+    elif live.merged:
+        compete_alone(run, live, Reason.SUPERSEDED)
+    else:
+        outcome = Outcome.CRASH if known.outcome is Outcome.CRASH else Outcome.DISCARD
+        twin = replace(live, own_screen=known.value)
+        ending.end(run, twin, outcome, Reason.DUPLICATE, f"same tree as trial {known.number}")
 
 
 def schedule_screen(run: Run, live: Live) -> None:
@@ -110,6 +129,7 @@ def confirm(run: Run, live: Live) -> None:
         case Decision.DISCARD:
             reason = verdict.reason or Reason.UNCONFIRMED
             if live.merged and not live.alone:
+                conclude(run, live, Outcome.DISCARD, reason)
                 compete_alone(run, live, Reason.SUPERSEDED)
             else:
                 ending.end(run, live, Outcome.DISCARD, Reason.SUPERSEDED if live.alone else reason)
@@ -130,7 +150,8 @@ def measure_more(run: Run, live: Live, verdict: Verdict) -> None:
     run.live[live.number] = replace(live, pending=verdict.candidate_runs)
     tip, incumbent = run.tip, run.population.incumbent
     coming = run.schedule.count(tip, Purpose.ANCHOR)
-    coming += sum(1 for slot in run.slots.busy if slot.work and slot.work.purpose is Purpose.ANCHOR)
+    running = [slot.work for slot in run.slots.busy if slot.work]
+    coming += sum(work.commit == tip and work.purpose is Purpose.ANCHOR for work in running)
     for index in range(max(0, verdict.incumbent_runs - coming)):
         index += len(run.incumbent_pool) + coming
         run.schedule.add(Work(incumbent, tip, Purpose.ANCHOR, index))
@@ -145,22 +166,22 @@ def merge(run: Run, live: Live) -> None:
 
 
 def merged(run: Run, live: Live, onto: str, candidate: Candidate | None) -> None:
+    give_up_combination(run, live)
     if candidate is None:
         compete_alone(run, live, Reason.CONFLICT)
         return
     owner = run.archive.owners.setdefault(candidate.tree, live.number)
-    if owner == live.number:
-        confirm(run, live.rebased(candidate, onto))
-    elif owner in run.live:
-        run.live[live.number] = replace(live.rebased(candidate, onto), stage=Stage.WAITING)
-    else:
+    if candidate.tree in run.archive.results:
         compete_alone(run, live, Reason.SUPERSEDED)
+    elif owner == live.number:
+        confirm(run, live.rebased(candidate, onto))
+    else:
+        run.live[live.number] = replace(live.rebased(candidate, onto), stage=Stage.WAITING)
 
 
 def compete_alone(run: Run, live: Live, reason: Reason) -> None:
     """A candidate that conflicts with or does not add to the incumbent replaces it, if it beats it alone."""
-    if live.merged and live.candidate is not None:
-        run.archive.settle_pool(live.candidate.tree)
+    give_up_combination(run, live)
     alone = live.competing_alone()
     pool = run.incumbent_pool
     alone = replace(alone, compared=mean(pool))
@@ -172,15 +193,29 @@ def compete_alone(run: Run, live: Live, reason: Reason) -> None:
     ending.end(run, alone, Outcome.DISCARD, reason)
 
 
+def give_up_combination(run: Run, live: Live) -> None:
+    """What it was merged to is measured no further: another trial may."""
+    if live.own is not None and live.candidate is not None and live.candidate.tree != live.own.tree:
+        run.archive.give_up(live.candidate.tree, live.number)
+
+
 def failed(run: Run, live: Live, measurement: Measurement) -> None:
     reason = measurement.failure or Reason.NO_METRIC
     if live.merged and not live.alone:
+        conclude(run, live, Outcome.DISCARD if reason is Reason.CHECKS_FAILED else Outcome.CRASH, reason)
         compete_alone(run, live, Reason.SUPERSEDED)
     elif reason is Reason.CHECKS_FAILED:
         ending.end(run, live, Outcome.DISCARD, reason)
     elif not repair(run, live, reason, measurement.tail):
         code = measurement.exit_code
-        ending.end(run, live, Outcome.CRASH, reason, f"exit status {code}" if code else "")
+        ending.end(run, live, Outcome.CRASH, reason, f"status {code}" if code else "")
+
+
+def conclude(run: Run, live: Live, outcome: Outcome, reason: Reason) -> None:
+    """Its tree is decided on, though the trial goes on with another one: twins end here."""
+    if live.candidate is not None:
+        concluded = live.ended(outcome, reason, "", run.clock.at, run.metric)
+        run.archive.results.setdefault(live.candidate.tree, concluded)
 
 
 def repair(run: Run, live: Live, reason: Reason, tail: str) -> bool:
@@ -188,11 +223,8 @@ def repair(run: Run, live: Live, reason: Reason, tail: str) -> bool:
     wanted = run.given.repairs and live.repair is None and live.change is not None and not run.stopping
     if not wanted or not run.budget.affords(run.given.cost_bound_usd) or live.change is None:
         return False
-    if live.own is not None:
-        crash = live.ended(Outcome.CRASH, reason, "", run.clock.at, run.metric)
-        run.archive.results.setdefault(live.own.tree, crash)
+    conclude(run, live, Outcome.CRASH, reason)
     again = Live(live.number, live.parent, live.parent_commit, live.operator, Stage.PROPOSING, run.clock.at)
     spent = replace(again, usage=live.usage, model=live.model, n=live.n, seconds=live.seconds, worker=live.worker)
     proposals.propose(run, replace(spent, change=live.change, last=live.last, repair=Repair(live.change, reason, tail)))
-    ending.resolve_waiting(run)
     return True

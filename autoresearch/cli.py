@@ -11,7 +11,7 @@ import os
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from difflib import get_close_matches
 from enum import StrEnum
 from functools import partial
@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from autoresearch import history, template
 from autoresearch.arguments import COMMANDS, RUN, Invocation, parse
 from autoresearch.config import FIELDS, WORDS, RunConfig, flag_of, merge, read_mapping
-from autoresearch.errors import AutoresearchError, UsageError
+from autoresearch.errors import AutoresearchError, UsageError, causes
 from autoresearch.settings import TOML_NAME, checkout_top, load
 from autoresearch.trial import Outcome, Reason
 from autoresearch.views import inspect, summary
@@ -271,28 +271,19 @@ def _console(config: RunConfig) -> Console:
 
 def _exit_code(error: BaseException) -> int:
     """Say what happened and return the exit code."""
-    causes = list(_causes(error))
-    if any(isinstance(cause, KeyboardInterrupt) for cause in causes):
+    found = list(causes(error))
+    if any(isinstance(cause, KeyboardInterrupt) for cause in found):
         return 130
-    unexpected = [cause for cause in causes if not isinstance(cause, AutoresearchError)]
+    unexpected = [cause for cause in found if not isinstance(cause, AutoresearchError)]
     if unexpected and all(isinstance(cause, OSError) and cause.errno in _MACHINE for cause in unexpected):
         _complain(f"error: {unexpected[0]}")
         return 1
     if unexpected:
         _complain(f"internal error: {_line(unexpected[0])} (details in {_details(error)})")
         return 1
-    usage = [cause for cause in causes if isinstance(cause, UsageError)]
-    _complain(f"error: {(usage or causes)[0]}")
+    usage = [cause for cause in found if isinstance(cause, UsageError)]
+    _complain(f"error: {(usage or found)[0]}")
     return 2 if usage else 1
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    """The error itself, or those inside of a task group's."""
-    if isinstance(error, BaseExceptionGroup):
-        for inner in error.exceptions:
-            yield from _causes(inner)
-    else:
-        yield error
 
 
 def _complain(message: str) -> None:

@@ -103,10 +103,8 @@ class Coordinator:
         async with self._send, self._events, anyio.create_task_group() as group:
             group.start_soon(self._watch_slots)
             await self._carry_out(group, actions)
-            async for event in self._events:
-                await self._take_in(group, event)
-                if self._ended is not None:
-                    break
+            while self._ended is None:
+                await self._take_in(group, await self._events.receive())
             group.cancel_scope.cancel()
         return self._ended.why if self._ended else ""
 
@@ -142,6 +140,9 @@ class Coordinator:
                 case CancelProposal(trial):
                     if scope := self._proposals.pop(trial, None):
                         scope.cancel()
+                case Propose(brief):
+                    scope = self._proposals[brief.trial] = anyio.CancelScope()
+                    group.start_soon(self._propose, action, scope)
                 case Stop():
                     await self._end(action)
                     return
@@ -169,8 +170,6 @@ class Coordinator:
     async def _perform(self, action: Action) -> None:
         parts = self.parts
         match action:
-            case Propose():
-                await self._propose(action)
             case Apply():
                 await self._apply(action)
             case Measure():
@@ -186,13 +185,13 @@ class Coordinator:
                 await parts.suggest(command)
                 self.tell(MeasureReplaced(command))
             case Wake(at):
-                await anyio.sleep(max(0.0, at - parts.now()))
+                while (left := at - parts.now()) > 0:  # a timer may go off a little early
+                    await anyio.sleep(left)
                 self.tell(TimePassed())
 
-    async def _propose(self, action: Propose) -> None:
+    async def _propose(self, action: Propose, scope: anyio.CancelScope) -> None:
         trial, event = action.brief.trial, None
-        with anyio.CancelScope() as scope:
-            self._proposals[trial] = scope
+        with scope:
             event = await self._proposal(action)
         if event is not None:
             self._proposals.pop(trial, None)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from autoresearch import candidates, life, measuring, proposals
 from autoresearch.actions import Land, Record
 from autoresearch.life import Live, Stage
-from autoresearch.trial import Outcome, Reason, mean
+from autoresearch.trial import Outcome, Purpose, Reason, mean
 
 if TYPE_CHECKING:
     from autoresearch.state import Run
@@ -20,9 +20,9 @@ def land(run: Run, live: Live, reason: Reason) -> None:
     others = (other for other in run.live.values() if other.number != live.number)
     if candidate is None or any(other.stage is Stage.LANDING for other in others):
         return
-    live = replace(live, stage=Stage.LANDING, verdict=Reason.REPLACED if live.alone else reason)
-    run.live[live.number] = live
-    message = life.landing_message(live, run.metric, mean(run.incumbent_pool))
+    message = live.message or life.landing_message(live, run.metric, mean(run.incumbent_pool))
+    verdict = Reason.REPLACED if live.alone else reason
+    run.live[live.number] = replace(live, stage=Stage.LANDING, verdict=verdict, message=message)
     run.do(Land(live.number, candidate.commit, run.tip, message))
 
 
@@ -37,6 +37,7 @@ def landed(run: Run, live: Live, commit: str) -> None:
     landed = replace(live, candidate=replace(live.candidate, commit=commit))
     end(run, landed, Outcome.KEEP, live.verdict or Reason.IMPROVED)
     measuring.ask_feedback(run, live.number, commit)
+    run.schedule.queues[Purpose.ANCHOR].clear()  # fresh runs of an older incumbent decide nothing any more
     for other in list(run.live.values()):
         if other.stage is Stage.CONFIRMING and not other.alone:
             dropped = run.schedule.drop(other.number)
@@ -55,24 +56,28 @@ def end(run: Run, live: Live, outcome: Outcome, reason: Reason, note: str = "") 
     if live.own is not None:
         run.archive.results.setdefault(live.own.tree, trial)
     if live.candidate is not None and outcome is not Outcome.KEEP:
-        run.archive.settle_pool(live.candidate.tree)
+        run.archive.forget_pool(live.candidate.tree, live.number)
     run.population.tell(trial)
     run.budget = run.budget.end(live.number)
     run.do(Record(trial))
-    resolve_waiting(run)
 
 
 def resolve_waiting(run: Run) -> None:
-    """End duplicates of what has ended; apply what waited for its parent."""
-    for live in list(run.live.values()):
-        if live.stage is not Stage.WAITING:
-            continue
-        if live.candidate is None:
-            proposals.apply(run, live)
-        elif (known := run.archive.results.get(live.candidate.tree)) is not None:
-            outcome = Outcome.CRASH if known.outcome is Outcome.CRASH else Outcome.DISCARD
-            twin = replace(live, own_screen=known.value)
-            end(run, twin, outcome, Reason.DUPLICATE, f"same tree as trial {known.number}")
+    """Let go on what waited for another trial, until nothing more does: one may wait for another that waits."""
+    while any([_resolve(run, live) for live in list(run.live.values()) if live.stage is Stage.WAITING]):
+        pass
+
+
+def _resolve(run: Run, live: Live) -> bool:
+    """Let one trial go on; whether it did."""
+    if live.candidate is not None:
+        candidates.meet_twin(run, live, live.candidate)
+    elif live.parent in run.asking.dropped:
+        proposals.drop(run, live.number)
+    elif not run.stopping:
+        proposals.apply(run, live)
+    now = run.live.get(live.number)
+    return now is None or now.stage is not Stage.WAITING
 
 
 def record_baseline(run: Run) -> None:

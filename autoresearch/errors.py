@@ -19,6 +19,8 @@ AutoresearchError
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -114,3 +116,27 @@ class ChangeRejected(TrialError):
     def __init__(self, path: str, why: str, reason: Reason) -> None:
         self.path, self.why, self.reason = path, why, reason
         super().__init__(f"{path}: {why}")
+
+
+def causes(error: BaseException) -> Iterator[BaseException]:
+    """The error itself, or those inside of a task group's."""
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from causes(inner)
+    else:
+        yield error
+
+
+@contextmanager
+def ungrouped() -> Iterator[None]:
+    """Let errors of ours out of the groups that task groups make: one of them, the user's mistake before others.
+
+    A group that holds any other error is left as it is.
+    """
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        ours = [cause for cause in causes(group) if isinstance(cause, AutoresearchError)]
+        if len(ours) < len(list(causes(group))):
+            raise
+        raise next((cause for cause in ours if isinstance(cause, UsageError)), ours[0]) from None

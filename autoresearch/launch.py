@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import replace
@@ -11,8 +12,8 @@ from typing import Any
 
 from anyio import CancelScope, to_thread
 
+from autoresearch import approval, history, planning, repository, wiring
 from autoresearch import checkout as checkouts
-from autoresearch import history, planning, repository, wiring
 from autoresearch.config import RunConfig
 from autoresearch.errors import UsageError
 from autoresearch.protocols import Console, Measurer, Proposer
@@ -45,6 +46,8 @@ async def run(
     console = console or PlainConsole()
     name = wiring.GIVEN if proposer else await wiring.choose_proposer(config, console)
     site = await wiring.look(wiring.with_defaults(config, name), folder or Path.cwd())
+    approval.require_answers(config, console)
+    site = replace(site, config=await approval.with_direction(site.config, console))
     await checkouts.exclude(site.checkout)
     session: Session | None = None
     try:
@@ -102,22 +105,27 @@ async def check(config: RunConfig, *, folder: Path, console: Console) -> int:
         UsageError: a run could not start.
     """
     site = await wiring.look(config, folder)
+    config = replace(await approval.with_direction(config, console), yes=True)  # it spends nothing, so it never asks
     try:
-        name = await wiring.choose_proposer(replace(config, yes=True), console)
+        name = await wiring.choose_proposer(config, console)
     except UsageError as error:
         name, missing = "none", str(error)
     else:
         missing = ""
     with TemporaryDirectory(prefix="autoresearch-") as scratch:
-        site = replace(site, run_dir=Path(scratch) / site.tag)
+        # A name of its own: a run that is starting now may have the tag that was chosen.
+        site = replace(site, config=config, tag=f"check-{os.getpid()}", run_dir=Path(scratch) / site.tag)
         try:
             async with SQLiteStore.open(site.run_dir) as store:
-                await Session(site, console, store, "none").look_at_baseline()
+                session = Session(site, console, store, "none")
+                await session.look_at_baseline()
             record = await to_thread.run_sync(history.read_run, site.run_dir)
         finally:
             with CancelScope(shield=True):
                 await repository.forget(site.checkout, site.tag, site.cache)
-    console.show(planning.checked(site, record, name, missing))
+    if session.exit_code:
+        return session.exit_code
+    console.show(planning.checked(session.site, record, name, missing, at_bound=session.at_bound))
     return 0
 
 

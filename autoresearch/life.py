@@ -68,6 +68,8 @@ class Live:
     repair: Repair | None = None
     verdict: Reason | None = None
     """Why it lands."""
+    message: str = ""
+    """The commit message that it lands with: once asked for, the same for ever, so that landing again changes nothing."""
     ending: tuple[Outcome, Reason, str] | None = None
 
     @property

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 def slot_failed(run: Run, slot: int, why: str) -> None:
     work = run.slots.fail(slot, why, run.clock.at)
+    run.baseline.stale.discard(slot)
     if work is not None and work.purpose is not Purpose.BASELINE:
         run.schedule.add(work, first=True)
     if run.slots.lost:
@@ -67,6 +68,8 @@ def baseline_measured(run: Run, slot: int, measurement: Measurement) -> None:
     run.asking.pace = run.asking.pace.measured(measurement.wall_seconds)
     if len(baseline.good) == 1:
         run.shown = replace(run.shown, tail=measurement.tail, extra=measurement.extra, at_bound=measurement.at_bound)
+    elif run.population.incumbent == 0 and not measurement.at_bound:
+        run.shown = replace(run.shown, at_bound=False)
     candidates.advance_all(run)
 
 
@@ -103,11 +106,18 @@ def anchor_measured(run: Run, trial: int, measurement: Measurement) -> None:
 def work_for(run: Run, slot: SlotState) -> Work | None:
     if run.stopping or run.baseline.suggested:
         return None
-    running = sum(1 for other in run.slots.busy if other.work and other.work.purpose is Purpose.BASELINE)
-    done = len(run.baseline.good)
-    if wants_baseline(done, running, slot.baseline_measured or run.baseline.taken_over, run.config.repeats):
-        return Work(0, run.given.base, Purpose.BASELINE, done + running)
+    if baseline_wanted(run, slot):
+        return Work(0, run.given.base, Purpose.BASELINE, len(run.baseline.good) + baselines_running(run))
     return run.schedule.take() if run.baseline.approved else None
+
+
+def baseline_wanted(run: Run, slot: SlotState) -> bool:
+    measured, running = len(run.baseline.good), baselines_running(run)
+    return wants_baseline(measured, running, slot.baseline_measured or run.baseline.taken_over, run.config.repeats)
+
+
+def baselines_running(run: Run) -> int:
+    return sum(slot.work is not None and slot.work.purpose is Purpose.BASELINE for slot in run.slots.busy)
 
 
 def start(run: Run, slot: int, work: Work) -> None:
@@ -115,7 +125,7 @@ def start(run: Run, slot: int, work: Work) -> None:
     request = Request(
         trial=work.trial,
         command=config.feedback or "" if feedback else config.measure,
-        timeout_seconds=run.baseline.timeout_seconds(config.timeout),
+        timeout_seconds=run.baseline.timeout_seconds(config.timeout, of_itself=work.purpose is Purpose.BASELINE),
         metric=None if feedback else run.baseline.metric,
         build=config.build,
         checks=() if feedback else config.check,

@@ -61,7 +61,9 @@ def improvement(baseline: float, best: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds in the two units that matter: `3d 4h`, `1h 12m`, `3m 05s`, `12.3s`."""
+    """Seconds in the two units that matter: `3d 4h`, `1h 12m`, `3m 05s`, `12.3s`, `0.04s`."""
+    if 0 < seconds < 0.1:
+        return f"{max(seconds, 0.01):.2f}s"
     if seconds < 60:
         return f"{seconds:.1f}s"
     whole = round(seconds)

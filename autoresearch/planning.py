@@ -34,14 +34,21 @@ def plan(
         ("Timeout", _timeout(config, baseline)),
         ("Proposer", proposer),
         ("It sees", _sees(config, proposer)),
-        ("Stops", ", ".join(stop_conditions(config)) or "at Ctrl-C only"),
+        ("Stops", _stops(config, proposer)),
         ("Sandbox", "off: measured commands run as you, with the network; they can read and write your files"),
     ]
     priced = cost_bound_usd > 0
     if priced:
         rows.insert(-1, ("Cost", f"one proposal at most ${cost_bound_usd:.2f}"))
-    notes = (*dirty_note(site), *site.checkout.notes, *site.scope.notes, *site.carried.notes, *site.dealt.notes)
+    notes = (*_bound_note(baseline.at_bound), *_notes(site))
     return Plan(tuple(rows), notes, needs_ceiling=priced and unbounded(config))
+
+
+def _stops(config: RunConfig, proposer: str) -> str:
+    conditions = list(stop_conditions(config))
+    if proposer.startswith("replay:"):
+        conditions.append("after the last line of its file")
+    return ", ".join(conditions) or "at Ctrl-C only"
 
 
 def unbounded(config: RunConfig) -> bool:
@@ -86,7 +93,18 @@ def dirty_note(site: Site) -> Iterator[str]:
         yield f"not committed, so not part of the run: {', '.join(site.dirty[:_SHOWN])}{more}"
 
 
-def checked(site: Site, record: RunRecord, proposer: str, missing: str) -> Plan:
+def _notes(site: Site) -> Iterator[str]:
+    yield from dirty_note(site)
+    for part in (site.checkout, site.scope, site.carried, site.dealt):
+        yield from part.notes
+
+
+def _bound_note(at_bound: bool) -> Iterator[str]:
+    if at_bound:
+        yield "nothing left to gain: the metric is at its bound"
+
+
+def checked(site: Site, record: RunRecord, proposer: str, missing: str, *, at_bound: bool = False) -> Plan:
     """What `check` found."""
     config, baseline, metric = site.config, record.baseline, record.metric
     value = "not measured"
@@ -106,8 +124,7 @@ def checked(site: Site, record: RunRecord, proposer: str, missing: str) -> Plan:
         ("Disk", f"{free / 2**30:.1f} GiB free"),
         ("Sandbox", "off"),
     )
-    notes = (*dirty_note(site), *site.checkout.notes, *site.scope.notes, *site.carried.notes, *site.dealt.notes)
-    return Plan(rows, notes)
+    return Plan(rows, (*_bound_note(at_bound), *_notes(site)))
 
 
 def workers(site: Site) -> str:

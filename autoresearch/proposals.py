@@ -21,15 +21,24 @@ if TYPE_CHECKING:
 
 
 def ask(run: Run) -> None:
-    number = run.asking.number()
+    propose(run, chosen(run, run.asking.number()))
+
+
+def ask_again(run: Run, live: Live) -> None:
+    """A proposal that was not answered is asked for anew, from where the run stands now; a repair as it was."""
+    propose(run, live if live.repair else replace(chosen(run, live.number), usage=live.usage))
+
+
+def chosen(run: Run, number: int) -> Live:
+    """What trial `number` starts from."""
     if run.given.ordered:
         ask = Ask(run.population.incumbent, Operator.IMPROVE)
     else:
         random = Random(f"{run.config.seed}:{number}")
-        ask = run.population.ask(random, [live.operator for live in run.live.values()])
+        others = [live.operator for live in run.live.values() if live.number != number]
+        ask = run.population.ask(random, others)
     parent_commit = run.commit_of(ask.parent) or run.given.base
-    live = Live(number, ask.parent, parent_commit, ask.operator, Stage.PROPOSING, run.clock.at, ask.combine_with)
-    propose(run, live)
+    return Live(number, ask.parent, parent_commit, ask.operator, Stage.PROPOSING, run.clock.at, ask.combine_with)
 
 
 def propose(run: Run, live: Live) -> None:
@@ -64,11 +73,17 @@ def brief(run: Run, live: Live) -> Brief:
     )
 
 
+def asked_for(run: Run, number: int) -> Live | None:
+    """The trial whose proposal is answered; None where it was given up while the answer was under way."""
+    live = run.live.get(number)
+    return live if live is not None and live.stage is Stage.PROPOSING else None
+
+
 def proposed(run: Run, number: int, proposal: Proposal) -> None:
     usage = proposal.reply.usage
     run.budget = run.budget.settle(number, usage.cost_usd)
-    live = run.live.get(number)
-    if live is None:  # dropped while its answer was under way
+    live = asked_for(run, number)
+    if live is None:
         return
     run.asking.answered(run.clock.at - live.asked_at)
     live = replace(live, change=proposal.change, model=proposal.reply.model, usage=live.usage + usage)
@@ -79,7 +94,7 @@ def proposed(run: Run, number: int, proposal: Proposal) -> None:
 
 def apply(run: Run, live: Live) -> None:
     """Apply its change to its parent, or wait for the parent to end."""
-    if live.parent in run.live:
+    if live.parent in run.live and live.parent < live.number:
         run.live[live.number] = replace(live, stage=Stage.WAITING)
         return
     commit = run.commit_of(live.parent)
@@ -95,7 +110,7 @@ def apply(run: Run, live: Live) -> None:
 def proposing_failed(run: Run, number: int, why: str, reply: Reply | None) -> None:
     usage = reply.usage if reply else Usage()
     run.budget = run.budget.settle(number, usage.cost_usd)
-    live = run.live.get(number)
+    live = asked_for(run, number)
     if live is None:
         return
     run.asking.answered(run.clock.at - live.asked_at)
@@ -108,30 +123,55 @@ def proposing_failed(run: Run, number: int, why: str, reply: Reply | None) -> No
 
 def deferred(run: Run, event: Deferred) -> None:
     run.budget = run.budget.settle(event.trial, event.cost_usd)
-    live = run.live.get(event.trial)
+    live = asked_for(run, event.trial)
     if live is None:
         return
-    run.asking.defer(run.clock.at, event.why, event.retry_after_seconds)
+    run.asking.defer(live.asked_at, run.clock.at, event.why, event.retry_after_seconds)
     run.live[live.number] = replace(live, stage=Stage.DEFERRED)
     run.do(Wake(run.asking.not_before))
+
+
+def exhausted(run: Run, number: int) -> None:
+    run.asking.exhausted = True
+    if (live := asked_for(run, number)) is not None:
+        give_up(run, live)
 
 
 def drop(run: Run, number: int) -> None:
     """Give a trial up without a row; its number is dealt again."""
     run.budget = run.budget.drop(number)
-    if run.live.pop(number, None) is not None:
-        run.asking.drop(number)
+    del run.live[number]
+    run.asking.drop(number)
+
+
+def give_up(run: Run, live: Live) -> None:
+    """It will not be answered: a repair ends as the crash that it was, another proposal leaves no row."""
+    if live.repair is None:
+        drop(run, live.number)
+    else:
+        run.budget = run.budget.settle(live.number, 0.0)
+        ending.end(run, live, Outcome.CRASH, live.repair.reason)
+
+
+def give_up_unaffordable(run: Run) -> None:
+    """What was to be asked again, where the money is spent meanwhile."""
+    if run.budget.reserved or run.budget.affords(run.given.cost_bound_usd):
+        return
+    for live in list(run.live.values()):
+        if live.stage is Stage.DEFERRED:
+            give_up(run, live)
 
 
 def ask_while_wanted(run: Run) -> None:
     if run.clock.at < run.asking.not_before:
         return
     for live in list(run.live.values()):
-        if live.stage is Stage.DEFERRED:
-            propose(run, live)
+        if live.stage is Stage.DEFERRED and run.budget.affords(run.given.cost_bound_usd):
+            ask_again(run, live)
     while (
         not run.given.baseline_only
         and not run.asking.exhausted
+        and not run.shown.at_bound
         and run.budget.allows(run.given.cost_bound_usd)
         and wants_proposal(load(run), run.asking.pace, run.config.proposers)
     ):

@@ -228,6 +228,9 @@ class Console(Protocol):
     def show(self, plan: Plan) -> None:
         """Show what the run is about to do."""
 
+    def can_ask(self) -> bool:
+        """Whether somebody is there to answer."""
+
     async def ask(self, question: str) -> str | None:
         """The answer, stripped; None without a terminal or at its end. Cancelling leaves the question unanswered."""
 

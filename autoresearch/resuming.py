@@ -6,7 +6,7 @@ from dataclasses import replace
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
-from autoresearch import candidates, ending, proposals
+from autoresearch import candidates, ending, measuring, proposals
 from autoresearch.budget import limits_of
 from autoresearch.config import RunConfig
 from autoresearch.events import Resumed
@@ -29,13 +29,17 @@ def resumed(run: Run, event: Resumed, at: float) -> None:
         ordered=event.proposer_ordered,
         cost_bound_usd=event.cost_bound_usd,
     )
-    run.stopping, run.slots, run.schedule = None, Slots(), Schedule()
+    run.stopping, run.schedule = None, Schedule()
+    bounded = run.config.workers is None
+    run.slots = Slots(most=run.slots.most, why_bound=run.slots.why_bound) if bounded else Slots()
     run.asking.exhausted, run.asking.not_before = False, 0.0
     run.budget = replace(run.budget, limits=limits_of(run.config), reserved={})
     run.baseline.taken_over = run.baseline.recorded
+    run.be_patient()
     run.wake_at_the_end()
     for live in sorted(run.live.values(), key=attrgetter("number")):
         take_up(run, replace(live, pending=0))
+    measuring.ask_feedback(run, run.population.incumbent, run.tip)
 
 
 def take_up(run: Run, live: Live) -> None:
@@ -43,9 +47,9 @@ def take_up(run: Run, live: Live) -> None:
     match live.stage:
         case Stage.PROPOSING | Stage.DEFERRED:
             if run.budget.affords(run.given.cost_bound_usd):
-                proposals.propose(run, live)
+                proposals.ask_again(run, live)
             else:
-                proposals.drop(run, live.number)
+                proposals.give_up(run, live)
         case Stage.APPLYING:
             proposals.apply(run, live)
         case Stage.SCREENING if live.screen is None and live.failed is None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 
 import anyio
@@ -14,7 +14,8 @@ from anyio import CancelScope
 from autoresearch import approval, wiring
 from autoresearch.actions import Action
 from autoresearch.coordinator import Coordinator, Parts
-from autoresearch.events import Approved, Began, Resumed, Stamped
+from autoresearch.errors import RunStopped, StoreError, ungrouped
+from autoresearch.events import Approved, Began, Ended, Resumed, Stamped
 from autoresearch.metric import Metric
 from autoresearch.protocols import Console, Measurer, Proposer
 from autoresearch.repository import GitRepository
@@ -67,24 +68,26 @@ class Session:
         """The user has agreed to the plan: from here on there is a run."""
         return self.run is not None and self.run.baseline.approved
 
+    @property
+    def at_bound(self) -> bool:
+        """The best so far leaves nothing to gain."""
+        return self.run is not None and self.run.shown.at_bound
+
     async def start(self) -> None:
         """Begin a run and see it to its end."""
-        async with self._stack:
-            parts = await self._open()
+        async with self._opened() as parts:
             approval.require_ceiling(self.site, parts.proposer.cost_bound_usd)
             await self._begin(parts, self._began(parts.proposer))
 
     async def look_at_baseline(self) -> None:
         """Measure the baseline, and nothing else."""
-        async with self._stack:
-            parts = await self._open()
+        async with self._opened() as parts:
             await self._begin(parts, replace(self._began(parts.proposer), baseline_only=True))
 
     async def go_on(self, run: Run, ended: Sequence[Trial]) -> None:
         """Take a stored run up. `ended` are its ended trials, as the events tell."""
         self.run = run
-        async with self._stack:
-            parts = await self._open()
+        async with self._opened() as parts:
             await self._recall(parts.proposer, ended)
             await parts.repository.start_branch(run.given.base)
             proposer = parts.proposer
@@ -101,9 +104,16 @@ class Session:
                 await self.store.record(trial)
             proposer.tell(stored.get(trial.number, trial))
 
+    @asynccontextmanager
+    async def _opened(self) -> AsyncIterator[Parts]:
+        """All parts, closed at the end."""
+        with ungrouped():
+            async with self._stack:
+                yield await self._open()
+
     async def _open(self) -> Parts:
-        """All parts, closed with the session."""
         site, stack = self.site, self._stack
+        stack.callback(self.console.close)
         repository = await stack.enter_async_context(GitRepository(site.checkout, site.scope, site.tag, site.cache))
         proposer = self._given.proposer
         if proposer is None:
@@ -142,20 +152,29 @@ class Session:
 
     async def _conduct(self, parts: Parts, run: Run, actions: Sequence[Action] = ()) -> None:
         coordinator = Coordinator(run, parts)
-        async with anyio.create_task_group() as group:
-            group.start_soon(self._obey_signals, coordinator, group.cancel_scope)
-            await coordinator.conduct(actions)
-            group.cancel_scope.cancel()
+        try:
+            with ungrouped():
+                async with anyio.create_task_group() as group:
+                    group.start_soon(self._obey_signals, coordinator, group.cancel_scope)
+                    await coordinator.conduct(actions)
+                    group.cancel_scope.cancel()
+        except StoreError:
+            raise
+        except RunStopped as error:
+            await self.store.append(Stamped(self._now(), Ended(str(error))))
+            raise
 
     async def _obey_signals(self, coordinator: Coordinator, scope: CancelScope) -> None:
         """The first one drains, the second stops now; before the run is approved the first does."""
+        told = False
         with anyio.open_signal_receiver(*SIGNALS) as signals:
             async for number in signals:
                 name = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
-                if not self.approved or coordinator.run.stopping is not None:
+                if told or not self.approved or coordinator.run.stopping is not None:
                     self.exit_code = STOPPED_NOW
                     scope.cancel()
                 else:
+                    told = True
                     coordinator.stop(name)
 
     # The questions.

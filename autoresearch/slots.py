@@ -58,7 +58,7 @@ class Slots:
         """The machine failed; return what has to be measured again. A slot that fails twice in a row is retired."""
         state = self.states[number]
         failures = state.failures + 1
-        retired = why if failures >= FAILURES_BEFORE_RETIRED else ""
+        retired = why if failures >= FAILURES_BEFORE_RETIRED else state.retired
         self.states[number] = replace(state, work=None, since=at, failures=failures, retired=retired)
         return state.work
 

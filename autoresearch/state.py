@@ -53,12 +53,11 @@ from autoresearch.population import PLATEAU, Population
 from autoresearch.schedule import Schedule
 from autoresearch.slots import Slots, SlotState
 from autoresearch.snapshot import Snapshot
-from autoresearch.trial import (
-    Outcome,
-    Trial,
-    Usage,
-    mean,
-)
+from autoresearch.trial import Trial, Usage, mean
+
+
+ROUNDING_SECONDS = 0.001
+"""Seconds since the epoch are no exact numbers: what is woken for a moment must not come before it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,8 +113,7 @@ class Run:
         self.shown = Shown()
         self.stopping: Stop | None = None
         self._out: list[Action] = []
-        if self.config.patience is not None:
-            self.population.plateau_after = min(PLATEAU, max(1, self.config.patience // 2))
+        self.be_patient()
 
     # What is known.
 
@@ -196,8 +194,7 @@ class Run:
             case Deferred():
                 proposals.deferred(self, event)
             case Exhausted(trial):
-                self.asking.exhausted = True
-                proposals.drop(self, trial)
+                proposals.exhausted(self, trial)
             case Applied(trial, candidate):
                 candidates.applied(self, self.live[trial], candidate)
             case Rejected(trial, reason, why):
@@ -215,21 +212,15 @@ class Run:
         self._dispatch()
         return self._out
 
-    # Slots and the baseline.
-
-    # Proposals.
-
-    # Candidates.
-
-    # Ends.
-
     # What is next.
 
     def _dispatch(self) -> None:
         """Give free slots work, ask for proposals, end the run: after every event."""
         if self.baseline_done:
             ending.record_baseline(self)
-        if not self.stopping and self.baseline_done and (why := self._why_stop()):
+        proposals.give_up_unaffordable(self)
+        ending.resolve_waiting(self)
+        if not self.stopping and self.baseline.approved and (why := self._why_stop()):
             self.drain(why)
         for slot in self.slots.free:
             if (work := measuring.work_for(self, slot)) is not None:
@@ -242,9 +233,11 @@ class Run:
             self.do(self.stopping)
 
     def _why_stop(self) -> str:
+        if not self.baseline_done:
+            return stopping.time_is_up(self.config, self.clock.elapsed_seconds)
         if self.given.baseline_only:
-            measured = all(slot.baseline_measured or slot.retired for slot in self.slots.states.values())
-            return "the baseline is measured" if measured else ""
+            wanted = any(measuring.baseline_wanted(self, slot) for slot in self.slots.free)
+            return "" if wanted or measuring.baselines_running(self) else "the baseline is measured"
         standing = stopping.Standing(
             best=mean(self.incumbent_pool),
             direction=self.metric.direction,
@@ -266,22 +259,21 @@ class Run:
             if live.stage not in (Stage.PROPOSING, Stage.DEFERRED):
                 continue
             self.do(CancelProposal(live.number))
-            if live.repair is None:
-                proposals.drop(self, live.number)
-            else:
-                self.budget = self.budget.settle(live.number, 0.0)
-                ending.end(self, live, Outcome.CRASH, live.repair.reason)
+            proposals.give_up(self, live)
 
     def _under_way(self) -> bool:
         busy = {Stage.APPLYING, Stage.MERGING, Stage.LANDING}
         return bool(self.slots.busy) or any(live.stage in busy for live in self.live.values())
 
+    def be_patient(self) -> None:
+        """The search widens half way to --patience, where that comes first."""
+        patience = self.config.patience
+        self.population.plateau_after = PLATEAU if patience is None else min(PLATEAU, max(1, patience // 2))
+
     def wake_at_the_end(self) -> None:
         if self.config.max_time is not None:
             left = self.config.max_time - self.clock.elapsed_seconds
-            self.do(Wake(self.clock.at + max(0.0, left)))
-
-    # Going on in a new process.
+            self.do(Wake(self.clock.at + max(0.0, left) + ROUNDING_SECONDS))
 
     # For views.
 
@@ -293,7 +285,7 @@ class Run:
             at=self.clock.at,
             began_at=self.clock.began_at,
             metric=self.baseline.metric,
-            slots=tuple(self.slots.view(state, self._hypothesis(state)) for state in self.slots.states.values()),
+            slots=tuple(self.slots.view(state, self._hypothesis(state)) for _, state in sorted(self.slots.states.items())),
             baseline=mean(self.pool_of(0)) if known else None,
             best=mean(self.incumbent_pool) if known else None,
             stdev=self.archive.noise.stdev if self.archive.noise.dof else None,

@@ -25,10 +25,15 @@ class Standing:
     cost_bound_usd: float
 
 
+def time_is_up(config: RunConfig, elapsed_seconds: float) -> str:
+    """Why the run ends, or an empty string; holds from the plan's approval on."""
+    return "--max-time reached" if config.max_time is not None and elapsed_seconds >= config.max_time else ""
+
+
 def stop_reason(config: RunConfig, budget: Budget, standing: Standing) -> str:
     """Why the run ends, or an empty string."""
-    if config.max_time is not None and standing.elapsed_seconds >= config.max_time:
-        return "--max-time reached"
+    if why := time_is_up(config, standing.elapsed_seconds):
+        return why
     if config.max_trials is not None and budget.trials >= config.max_trials:
         return "--max-trials reached"
     if config.target is not None and not standing.direction.better(config.target, standing.best):

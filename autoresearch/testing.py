@@ -287,9 +287,13 @@ class MemoryConsole:
         self.said: list[str] = []
         self.heard = RecordingListener()
         self.summaries: list[str] = []
+        self.closed = False
 
     def show(self, plan: Plan) -> None:
         self.plans.append(plan)
+
+    def can_ask(self) -> bool:
+        return bool(self._answers)
 
     async def ask(self, question: str) -> str | None:
         self.asked.append(question)
@@ -303,6 +307,9 @@ class MemoryConsole:
 
     def summary(self, text: str) -> None:
         self.summaries.append(text)
+
+    def close(self) -> None:
+        self.closed = True
 
 
 class MemoryWorktrees:

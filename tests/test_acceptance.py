@@ -126,3 +126,16 @@ def test_no_op_candidates_are_seldom_kept() -> None:
             fresh += [random.gauss(0, 1) for _ in range(verdict.candidate_runs)]
         kept += verdict.decision is Decision.KEEP
     assert kept <= 1500 * 0.01
+
+
+def test_one_repeat_decides_a_combination_by_its_one_fresh_run() -> None:
+    """It was never screened, and nothing was repeated: there is no spread to judge by."""
+    rule = Rule(Direction.MINIMIZE, repeats=1)
+    assert judge(Evidence(None, [], [10.0]), EXACT, rule).decision is Decision.MEASURE
+    assert judge(Evidence(None, [9.0], [10.0], lines=1), EXACT, rule).reason is Reason.IMPROVED
+    assert judge(Evidence(None, [11.0], [10.0], lines=1), EXACT, rule).decision is Decision.DISCARD
+
+
+def test_the_lowest_confidence_asks_for_a_gain_and_no_more() -> None:
+    rule = Rule(Direction.MINIMIZE, confidence=0.5, repeats=3)
+    assert judge(Evidence(9.0, [9.9, 9.9, 9.9], [10.0]), NOISY, rule).reason is Reason.IMPROVED

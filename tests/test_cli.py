@@ -17,8 +17,8 @@ import autoresearch
 from autoresearch import cli, views
 from autoresearch.config import RunConfig
 from autoresearch.errors import NoSlotLeft, UsageError
-from autoresearch.events import Began, Ended, Stamped
-from autoresearch.metric import Direction
+from autoresearch.events import Approved, Began, Ended, Stamped
+from autoresearch.metric import Direction, Metric, Reader, ReaderKind
 from autoresearch.store import SQLiteStore
 from autoresearch.trial import Edit, Outcome, Reason, Trial
 
@@ -61,7 +61,9 @@ def launch(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakeLaunch:
     """A fake of everything below the command line, in an empty repository."""
     fake = FakeLaunch()
     consoles = {f"{kind}Console": lambda kind=kind, **how: (kind, how) for kind in ("Json", "Plain", "Live")}
-    for package, name, module in ((autoresearch, "launch", fake), (views, "console", SimpleNamespace(**consoles))):
+    seen = SimpleNamespace(**consoles)
+    fakes = (autoresearch, "launch", fake), (autoresearch, "demo", fake), (views, "console", seen)
+    for package, name, module in fakes:
         monkeypatch.setitem(sys.modules, f"{package.__name__}.{name}", module)
         monkeypatch.setattr(package, name, module, raising=False)
     (tmp_path / ".git").mkdir()
@@ -215,6 +217,8 @@ def run_of_two(launch: FakeLaunch, tmp_path: Path) -> Path:
     async def write() -> None:
         async with SQLiteStore.open(tmp_path / ".autoresearch" / "nov22") as store:
             await store.append(Stamped(1.0, Began({"objective": "minimize x"}, "ba5e", "7ree")))
+            reader = Reader(ReaderKind.NAME, "x")
+            await store.append(Stamped(1.5, Approved(Metric("x", Direction.MINIMIZE, reader))))
             await store.record(Trial(0, Outcome.KEEP, Reason.BASELINE, "baseline", value=2.0, n=3))
             edits = (Edit("a.py", old="1", new="2"),)
             await store.record(

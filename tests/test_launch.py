@@ -65,6 +65,7 @@ async def test_a_run_asks_one_question_and_leaves_a_summary(checkout: Path) -> N
     console = MemoryConsole(["y"])
     assert await launch.run(CONFIG, folder=checkout, console=console, proposer=smaller()) == 0
     assert len(console.asked) == len(console.plans) == 1
+    assert console.closed
     rows = dict(console.plans[0].rows)
     assert rows["Scope"] == "1 file: x.txt"
     assert rows["Stops"] == "after 3 trials"
@@ -74,11 +75,34 @@ async def test_a_run_asks_one_question_and_leaves_a_summary(checkout: Path) -> N
     assert git(checkout, "status", "--porcelain") == ""
 
 
-@pytest.mark.parametrize("answers", [["n"], []])
-async def test_a_no_leaves_nothing_behind(checkout: Path, answers: list[str], cache: Path) -> None:
-    with pytest.raises(BaseExceptionGroup) as caught:
-        await launch.run(CONFIG, folder=checkout, console=MemoryConsole(answers), proposer=smaller())
-    assert caught.group_contains(UsageError)
+async def test_without_anybody_to_ask_nothing_is_measured(checkout: Path, cache: Path) -> None:
+    config = replace(CONFIG, measure="touch measured; cat x.txt")
+    with pytest.raises(UsageError, match="--yes"):
+        await launch.run(config, folder=checkout, console=MemoryConsole(), proposer=smaller())
+    assert not cache.exists()
+
+
+async def test_a_direction_that_the_words_do_not_tell_is_asked_for(checkout: Path) -> None:
+    config = replace(CONFIG, objective="the loss")
+    console = MemoryConsole(["less", "min", "y"])
+    assert await launch.run(config, folder=checkout, console=console, proposer=smaller()) == 0
+    assert console.asked[0] == "the loss: minimize or maximize? "
+    assert dict(console.plans[0].rows)["Metric"].startswith("LOSS, minimize")
+    assert "Best metric: 97 (" in console.summaries[0]
+
+
+async def test_with_yes_a_direction_has_to_be_given(checkout: Path) -> None:
+    config = replace(CONFIG, objective="the loss", yes=True)
+    with pytest.raises(UsageError, match="--minimize or --maximize"):
+        await launch.run(config, folder=checkout, console=MemoryConsole(["min"]), proposer=smaller())
+    with pytest.raises(UsageError, match="--minimize or --maximize"):
+        await launch.check(config, folder=checkout, console=MemoryConsole())
+    assert git(checkout, "for-each-ref", "--format=%(refname)") == "refs/heads/main\n"
+
+
+async def test_a_no_leaves_nothing_behind(checkout: Path, cache: Path) -> None:
+    with pytest.raises(UsageError, match="not started"):
+        await launch.run(CONFIG, folder=checkout, console=MemoryConsole(["n"]), proposer=smaller())
     assert git(checkout, "for-each-ref", "--format=%(refname)") == "refs/heads/main\n"
     assert not (checkout / ".autoresearch").exists()
     assert files_below(cache) == []

@@ -69,6 +69,7 @@ def texts(notices: Iterator[Notice]) -> list[str]:
         (WORSE, "trial 4 discarded (worse) 1.005, gain -0.012: switch to GeLU"),
         (CRASH, "trial 5 crashed (out_of_scope: tests/test_x.py: outside the scope): edit the test"),
         (BASELINE, "baseline: 0.998, measured 3 times, standard deviation 0.0012"),
+        (replace(BASELINE, stdev=0.0), "baseline: 0.998, measured 3 times, all equal"),
         (replace(BASELINE, n=1, stdev=None), "baseline: 0.998, measured once"),
         (replace(WORSE, value=None, delta=None, hypothesis=""), "trial 4 discarded (worse): (no hypothesis)"),
     ],
@@ -98,15 +99,20 @@ def test_a_busy_server_does_not_fill_the_night() -> None:
 
 
 def test_states_that_last_are_said_once() -> None:
-    drained = replace(SNAPSHOT, draining="--max-trials reached", plateau=True)
+    drained = replace(SNAPSHOT, draining="--max-trials reached", plateau=True, slots=(SlotView(0, "GPU 0", trial=3),))
     assert texts(told(TimePassed(), TimePassed(), StopAsked("Ctrl-C"), snapshot=drained)) == [
         "plateau: nothing was kept for a while; proposals turn to bolder changes",
-        "draining (--max-trials reached): running measurements end; Ctrl-C again to stop now",
+        "draining (--max-trials reached): running measurements end; Ctrl-C to stop now",
     ]
     assert texts(told(StopAsked("Ctrl-C"), Ended("Ctrl-C"))) == [
         "draining (Ctrl-C): running measurements end; Ctrl-C again to stop now",
         "stopped: Ctrl-C",
     ]
+
+
+def test_a_drain_with_nothing_to_end_is_not_said() -> None:
+    drained = replace(SNAPSHOT, draining="--max-trials reached", slots=(SlotView(0, "GPU 0"),))
+    assert texts(told(TimePassed(), Ended("--max-trials reached"), snapshot=drained)) == ["stopped: --max-trials reached"]
 
 
 def test_what_is_only_said_to_those_who_asked_for_more() -> None:
@@ -155,7 +161,7 @@ def documented() -> dict[str, set[str]]:
 
 
 def test_json_lines_are_as_documented() -> None:
-    draining = replace(SNAPSHOT, draining="--max-time reached", plateau=True)
+    draining = replace(SNAPSHOT, draining="--max-time reached", plateau=True, slots=(SlotView(0, "GPU 0", trial=3),))
     events: list[Event] = [SlotReady(0, "GPU 0"), Approved(METRIC), BUSY, Ended("--max-time reached", {"slots": 8})]
     notices = [*told(*events, snapshot=draining), *told(TimePassed(), ended=[BASELINE, KEEP])]
     rows = [as_json(notice) for notice in notices if notice.event]

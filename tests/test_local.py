@@ -307,6 +307,17 @@ async def test_cancelling_kills_and_the_slot_is_clean_for_the_next(
     assert measured.stdout == "value.txt\n"
 
 
+@pytest.mark.parametrize("folder", ["$AUTORESEARCH_WORKTREE", "$TMPDIR", "$AUTORESEARCH_WORKTREE/.git"])
+async def test_a_candidate_that_deletes_its_own_folders_is_an_outcome(
+    measurer: Open, project: Project, folder: str
+) -> None:
+    async with measurer() as here:
+        slot = await first(here)
+        measured = await slot.measure(project.base, asking(f'rm -rf "{folder}"; exit 3'))
+        assert (measured.failure, measured.exit_code) == (Reason.EXIT, 3)
+        assert (await slot.measure(project.base, ASK)).value == 3
+
+
 async def test_a_lost_folder_is_the_machine_s_fault(measurer: Open, project: Project, tmp_path: Path) -> None:
     async with measurer() as here:
         slot = await first(here)

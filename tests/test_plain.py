@@ -74,7 +74,7 @@ def test_improvement_is_signed_and_relative_to_the_baseline(baseline: float, bes
 
 def test_durations() -> None:
     seconds = (0.04, 12.3, 59.96, 185, 4320, 270000)
-    assert [plain.duration(each) for each in seconds] == ["0.0s", "12.3s", "60.0s", "3m 05s", "1h 12m", "3d 3h"]
+    assert [plain.duration(each) for each in seconds] == ["0.04s", "12.3s", "60.0s", "3m 05s", "1h 12m", "3d 3h"]
 
 
 def test_money_never_looks_free_when_it_is_not() -> None:

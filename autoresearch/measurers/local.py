@@ -212,9 +212,11 @@ class LocalSlot:
             await self._repository.reset(self._worktree, commit, self._keep)
             await run_sync(_empty, self._folder / "tmp")
             measurement = await self._stages(commit, request)
+            # Asked of our own folder: the candidate may have removed its worktree.
+            full = not measurement.ok and shutil.disk_usage(self._folder).free < MIN_FREE_BYTES
         except (RepositoryError, OSError) as error:
             raise SlotLost(f"slot {self.number}: {error}") from error
-        if not measurement.ok and shutil.disk_usage(self._worktree).free < MIN_FREE_BYTES:
+        if full:
             raise SlotLost(f"slot {self.number}: the disk is full")
         return replace(measurement, seconds_total=time.perf_counter() - began)
 

@@ -144,7 +144,7 @@ def _mask(path: str, text: str) -> str:
 
 
 _FIXED = re.compile(
-    r"\s*(?:import|from|use|using|require|include|package|module|#\s*include|@import|export\s+\*|library\()\b"
+    r"\s*(?:import|from|use|using|require|include|package|module(?!\.)|#\s*include|@import|export\s+\*|library\()\b"
     r"|.*(?:\bversion\b|__version__|copyright|license|\d{4}-\d\d-\d\d)",
     re.IGNORECASE,
 )

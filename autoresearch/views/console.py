@@ -37,6 +37,9 @@ class PlainConsole:
         if not self._quiet:
             self._show_plan()
 
+    def can_ask(self) -> bool:
+        return terminal.can_answer()
+
     async def ask(self, question: str) -> str | None:
         """See `terminal.ask`. Lines of the run wait until it is answered."""
         if not terminal.can_answer():
@@ -125,6 +128,9 @@ class JsonConsole:
 
     def show(self, plan: Plan) -> None:
         self._write("plan", lines.plan_fields(plan))
+
+    def can_ask(self) -> bool:
+        return terminal.can_answer()
 
     async def ask(self, question: str) -> str | None:
         return await terminal.ask(question, Output(self._stderr or sys.stderr))

@@ -69,6 +69,11 @@ class Notice:
     """People see it only where they asked for more."""
 
 
+def how_to_stop_now(draining: str) -> str:
+    """What ends a drain, by why it began."""
+    return "Ctrl-C again to stop now" if draining == "Ctrl-C" else "Ctrl-C to stop now"
+
+
 def stamped(at: float, text: str) -> str:
     """The line with its local time of day before it."""
     return f"{time.strftime('%H:%M:%S', time.localtime(at))}  {text}"
@@ -133,13 +138,13 @@ class Teller:
         if picture.plateau and not self._plateau:
             yield Notice("plateau: nothing was kept for a while; proposals turn to bolder changes", "plateau")
         self._plateau = picture.plateau
-        if picture.draining:
+        if picture.draining and any(slot.trial is not None for slot in picture.slots):
             yield from self._drains(picture.draining)
 
     def _drains(self, why: str) -> Iterator[Notice]:
         if not self._draining:
             self._draining = True
-            text = f"draining ({_short(why)}): running measurements end; Ctrl-C again to stop now"
+            text = f"draining ({_short(why)}): running measurements end; {how_to_stop_now(why)}"
             yield Notice(text, "draining", {"why": why})
 
 
@@ -152,7 +157,7 @@ def _of_event(event: Event, picture: Snapshot | None) -> Iterator[Notice]:
         case SlotFailed(slot, why):
             yield _slot(slot, "failed", why=why)
         case MeasureReplaced(command):
-            yield Notice(f"the measure command is now: {_short(command)}")
+            yield Notice(f"the measure command is now: {_short(command)}", verbose=True)
         case Approved(metric):
             yield _metric(metric)
         case Resumed():
@@ -207,7 +212,8 @@ def _of_trial(trial: Trial, picture: Snapshot | None) -> Notice:
 
 def _baseline(trial: Trial, metric: Metric | None) -> Notice:
     value = "not measured" if trial.value is None else plain.number(trial.value)
-    spread = f", standard deviation {plain.number(trial.stdev, 3)}" if trial.stdev is not None else ""
+    spread = "" if trial.stdev is None else f", standard deviation {plain.number(trial.stdev, 3)}"
+    spread = ", all equal" if trial.stdev == 0 else spread
     fields = {
         "metric": metric.name if metric else None,
         "direction": str(metric.direction) if metric else None,

@@ -9,6 +9,7 @@ from rich.text import Text
 from autoresearch import plain
 from autoresearch.snapshot import SlotView, Snapshot
 from autoresearch.trial import Outcome, Purpose, Trial
+from autoresearch.views.lines import how_to_stop_now
 
 _PAST = {Outcome.KEEP: "kept", Outcome.DISCARD: "discarded", Outcome.CRASH: "crashed"}
 _WORK = {
@@ -171,7 +172,7 @@ def _foot(snapshot: Snapshot) -> list[Text]:
     waits = [Text(f"waiting: {_short(snapshot.waiting)}", style="yellow")] if snapshot.waiting else []
     if snapshot.draining:
         why = f"({_short(snapshot.draining)})"
-        text = f"draining: running measurements end; Ctrl-C again to stop now  {why}"
+        text = f"draining: running measurements end; {how_to_stop_now(snapshot.draining)}  {why}"
         return [*(waits or [Text()]), Text(text, style="bold yellow")]
     return [*(waits or [Text()]), Text("Ctrl-C: finish what runs, then stop", style="dim")]
 

@@ -1,0 +1,206 @@
+"""A small repository, and the program as a user runs it there: a process with an environment of its own. Tests only.
+
+The measure command prints the file that is edited, so that a test knows every value. While the file `hold` exists
+beside the repository, a measurement that has begun does not end: tests wait for what happens, never for time.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import psutil
+
+T = TypeVar("T")
+PATIENCE_SECONDS = 60.0
+"""How long what must happen may take on a slow machine; no test waits that long on purpose."""
+SCRIPT = """\
+cat loss.txt
+echo $$ >> "$1/started"
+while [ -e "$1/hold" ]; do sleep 0.02; done
+"""
+COMMIT = ("-c", "user.name=A User", "-c", "user.email=user@example.org")
+SHOWN = ("commit", "loss", "status", "description", "reason", "trial", "parent", "delta", "n", "stdev", "lines", "model")
+"""The columns in which two equal runs agree, commits left out by `told`."""
+
+
+class Ground:
+    """`root` is the repository; home, cache, temporary files and the gate of measurements lie beside it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.root = folder / "checkout"
+        self.cache = folder / "cache"
+        for name in ("checkout", "home", "tmp"):
+            (folder / name).mkdir()
+        self.write("loss.txt", "loss: 100\n")
+        self.write("measure.sh", SCRIPT)
+        self.git("init", "-q", "-b", "main")
+        self.git("add", "-A")
+        self.git("commit", "-q", "-m", "start")
+
+    @property
+    def measure(self) -> str:
+        return f"sh measure.sh {shlex.quote(str(self.folder))}"
+
+    @property
+    def words(self) -> list[str]:
+        """Objective, measure and scope."""
+        return ["minimize loss", self.measure, "loss.txt"]
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Ours, without keys, the user's git settings and whatever else could lead a run elsewhere."""
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("ANTHROPIC_", "GIT_"))}
+        places = {"HOME": "home", "XDG_CACHE_HOME": "cache", "TMPDIR": "tmp"}
+        return kept | {name: str(self.folder / place) for name, place in places.items()}
+
+    def write(self, name: str, text: str) -> Path:
+        path = self.root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        return path
+
+    def git(self, *words: str, folder: Path | None = None) -> str:
+        done = subprocess.run(
+            ["git", *COMMIT, *words],
+            cwd=folder or self.root,
+            env=self.environment,
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+        return done.stdout
+
+    def start(self, *words: str, folder: Path | None = None, **more: str) -> subprocess.Popen[str]:
+        """The program, not waited for."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "autoresearch", *words],
+            cwd=folder or self.root,
+            env=self.environment | more,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def do(self, *words: str, folder: Path | None = None, **more: str) -> subprocess.CompletedProcess[str]:
+        """The program, to its end."""
+        with self.start(*words, folder=folder, **more) as process:
+            out, err = process.communicate(timeout=PATIENCE_SECONDS)
+        return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+    def replay(self, *lines: dict[str, Any] | float) -> str:
+        """A proposer that sets the loss to each number in turn; a line may also be given whole."""
+        path = self.folder / "replay.jsonl"
+        whole = [line if isinstance(line, dict) else loss(line) for line in lines]
+        path.write_text("".join(f"{json.dumps(line)}\n" for line in whole))
+        return f"replay:{path}"
+
+    # What a run leaves.
+
+    def rows(self, tag: str = "t") -> list[dict[str, str]]:
+        """results.tsv as it stands; nothing where there is none yet."""
+        try:
+            with (self.root / ".autoresearch" / tag / "results.tsv").open(newline="") as file:
+                return list(csv.DictReader(file, dialect="excel-tab"))
+        except FileNotFoundError:
+            return []
+
+    def told(self, tag: str = "t") -> list[tuple[str, ...]]:
+        """The rows, without what differs between two equal runs."""
+        return [tuple(row[name] for name in SHOWN if name != "commit") for row in self.rows(tag)]
+
+    def tree(self, tag: str = "t") -> str:
+        return self.git("rev-parse", f"autoresearch/{tag}^{{tree}}")
+
+    def refs(self) -> dict[str, str]:
+        lines = self.git("for-each-ref", "--format=%(refname) %(objectname)").splitlines()
+        return dict(line.split(" ") for line in lines)
+
+    def processes(self) -> list[int]:
+        """Those that run for this repository: their command line or working folder names it."""
+        mark, found = str(self.folder), []
+        for process in psutil.process_iter():
+            try:
+                if any(mark in word for word in [*process.cmdline(), process.cwd()]):
+                    found.append(process.pid)
+            except psutil.Error:
+                continue
+        return found
+
+    # The gate.
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Measurements that begin in here end when this block does."""
+        gate = self.folder / "hold"
+        gate.touch()
+        try:
+            yield
+        finally:
+            gate.unlink()
+
+    def started(self) -> int:
+        """How many measurements have begun."""
+        try:
+            return len((self.folder / "started").read_text().splitlines())
+        except FileNotFoundError:
+            return 0
+
+
+def loss(value: float, path: str = "loss.txt") -> dict[str, Any]:
+    """A line of a replay file."""
+    return {"hypothesis": f"loss {value:g}", "edits": [{"path": path, "content": f"loss: {value:g}\n"}]}
+
+
+def until(what: Callable[[], T], process: subprocess.Popen[str] | None = None) -> T:
+    """Wait until something is so; a process that should bring it about must live meanwhile."""
+    end = time.monotonic() + PATIENCE_SECONDS
+    while not (value := what()):
+        if process is not None and process.poll() is not None:
+            raise AssertionError(f"it ended ({process.returncode}): {process.communicate()}")
+        if time.monotonic() > end:
+            raise AssertionError("it did not happen")
+        time.sleep(0.005)
+    return value
+
+
+def kill(process: subprocess.Popen[str]) -> None:
+    """End it as a power cut would."""
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+
+
+def picture(*folders: Path) -> dict[str, str]:
+    """Every path below some folders with its kind, mode and content; git's objects are left out."""
+    return {
+        str(path): _face(path)
+        for folder in folders
+        for path in sorted(folder.rglob("*"))
+        if "objects" not in path.relative_to(folder).parts
+    }
+
+
+def new(before: dict[str, str], after: dict[str, str]) -> Sequence[str]:
+    """The paths that were not there before. All others must be as they were."""
+    assert {path: face for path, face in after.items() if path in before} == before
+    return sorted(after.keys() - before.keys())
+
+
+def _face(path: Path) -> str:
+    mode = path.lstat().st_mode
+    if path.is_symlink():
+        return f"{mode:o} -> {os.readlink(path)}"
+    return f"{mode:o} {hashlib.sha1(path.read_bytes()).hexdigest()}" if path.is_file() else f"{mode:o}"
