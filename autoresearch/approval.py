@@ -48,18 +48,36 @@ async def with_direction(config: RunConfig, console: Console) -> RunConfig:
     )
 
 
-def require_ceiling(site: Site, cost_bound_usd: float) -> None:
-    """Refuse to spend without a bound that the user has named.
+def require_ceiling(site: Site, cost_bound_usd: float, cost_least_usd: float = 0.0, *, asks: bool = True) -> None:
+    """Refuse to spend without a bound that the user has named; `asks`: a question follows, unless --yes.
 
     Raises:
-        UsageError: --yes, a model with a price, and no stop condition.
+        UsageError: nothing is asked, the model has a price, and there is no stop condition; or the ceiling does not
+            pay for one proposal.
     """
-    if site.config.yes and cost_bound_usd > 0 and planning.unbounded(site.config):
-        raise UsageError("--yes with a model that costs money needs a ceiling: --max-cost USD, or --max-cost none")
+    if site.config.max_cost is not None and (why := _too_little(site.config.max_cost, cost_bound_usd, cost_least_usd)):
+        raise UsageError(f"--max-cost {why}")
+    if (site.config.yes or not asks) and cost_bound_usd > 0 and planning.unbounded(site.config):
+        doing = "--yes" if asks else "resume"
+        raise UsageError(f"{doing} with a model that costs money needs a ceiling: --max-cost USD, or --max-cost none")
+
+
+def _too_little(ceiling_usd: float, cost_bound_usd: float, cost_least_usd: float) -> str:
+    """What is wrong with a ceiling that does not pay for one proposal, or an empty string."""
+    needed = cost_least_usd or cost_bound_usd
+    if ceiling_usd >= needed:
+        return ""
+    return f"{ceiling_usd:g} does not pay for one proposal, which may cost ${needed:.2f}; name at least that"
 
 
 async def approve(
-    site: Site, console: Console, metric: Metric, baseline: Measurement, proposer: str, cost_bound_usd: float
+    site: Site,
+    console: Console,
+    metric: Metric,
+    baseline: Measurement,
+    proposer: str,
+    cost_bound_usd: float,
+    cost_least_usd: float = 0.0,
 ) -> Approved:
     """Show what was read on the baseline and what the run will do, and ask unless --yes.
 
@@ -72,7 +90,7 @@ async def approve(
     if site.config.yes:
         return Approved(metric, max_workers=workers)
     if plan.needs_ceiling:
-        return Approved(metric, await _ask_ceiling(console), workers)
+        return Approved(metric, await _ask_ceiling(console, cost_bound_usd, cost_least_usd), workers)
     await _ask(console, "Start? [Y/n] ")
     return Approved(metric, max_workers=workers)
 
@@ -107,7 +125,7 @@ async def _ask(console: Console, question: str) -> None:
         raise UsageError(DECLINED)
 
 
-async def _ask_ceiling(console: Console) -> float:
+async def _ask_ceiling(console: Console, cost_bound_usd: float, cost_least_usd: float) -> float:
     """Dollars; inf where the user says `none`."""
     while True:
         answer = await console.ask(
@@ -118,6 +136,11 @@ async def _ask_ceiling(console: Console) -> float:
         if answer.lower() in ("n", "no", "q"):
             raise UsageError(DECLINED)
         try:
-            return ceiling(answer)
+            named = ceiling(answer)
         except ValueError as error:
             console.say(f"{answer or 'nothing'}: {error}")
+            continue
+        why = _too_little(named, cost_bound_usd, cost_least_usd)
+        if not why:
+            return named
+        console.say(why)

@@ -17,7 +17,7 @@ class Repair:
     change: Change
     reason: Reason
     tail: str
-    """The end of what its run printed or redirected; for a conflict, what moved meanwhile."""
+    """The end of what its run printed or redirected; of a change that was refused, why."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,9 @@ from dataclasses import dataclass, field, replace
 
 from autoresearch.config import RunConfig
 
+PROMISES = 8
+"""Into how many proposals a small ceiling is dealt at least, where they can be held to that."""
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -30,6 +33,8 @@ class Budget:
     trials: int = 0
     """Rows besides the baseline."""
     usd: float = 0.0
+    forfeited_usd: float = 0.0
+    """Promised to proposals that were cancelled or killed: the server may bill what it had begun."""
     reserved: Mapping[int, float] = field(default_factory=dict)
     """Dollars promised to the proposals in flight, by trial."""
     live: frozenset[int] = frozenset()
@@ -45,7 +50,8 @@ class Budget:
         """Whether `usd` more may be reserved."""
         if self.limits.usd is None:
             return True
-        return self.usd + sum(self.reserved.values()) + usd <= self.limits.usd and self.usd < self.limits.usd
+        taken = self.usd + self.forfeited_usd + sum(self.reserved.values())
+        return taken + usd <= self.limits.usd and self.usd < self.limits.usd
 
     def reserve(self, trial: int, usd: float) -> Budget:
         return replace(self, reserved={**self.reserved, trial: usd}, live=self.live | {trial})
@@ -54,6 +60,11 @@ class Budget:
         """A proposal was answered: what was reserved for it becomes what it cost."""
         reserved = {number: amount for number, amount in self.reserved.items() if number != trial}
         return replace(self, reserved=reserved, usd=self.usd + usd)
+
+    def forfeit(self, trial: int) -> Budget:
+        """A proposal was cancelled or killed: what was promised to it is not to be had again."""
+        lost = self.reserved.get(trial, 0.0)
+        return replace(self.settle(trial, 0.0), forfeited_usd=self.forfeited_usd + lost)
 
     def drop(self, trial: int) -> Budget:
         """A trial was given up without a row."""
@@ -69,7 +80,18 @@ class Budget:
 
     @property
     def usd_left(self) -> float | None:
-        return None if self.limits.usd is None else max(0.0, self.limits.usd - self.usd)
+        return None if self.limits.usd is None else max(0.0, self.limits.usd - self.usd - self.forfeited_usd)
+
+
+def promise_usd(ceiling_usd: float | None, most_usd: float, least_usd: float) -> float:
+    """What to reserve for a proposal that costs at most `most_usd`.
+
+    Under a small ceiling less, where it can be held to `least_usd`: one proposal's bound would leave much of the
+    ceiling unused, and the others waiting.
+    """
+    if ceiling_usd is None or not least_usd:
+        return most_usd
+    return min(most_usd, max(least_usd, ceiling_usd / PROMISES))
 
 
 def limits_of(config: RunConfig) -> Limits:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from autoresearch import acceptance, ending, proposals
+from autoresearch import acceptance, ending
 from autoresearch.acceptance import Decision, Evidence, Verdict
 from autoresearch.actions import Merge
 from autoresearch.brief import Repair
@@ -199,6 +199,14 @@ def give_up_combination(run: Run, live: Live) -> None:
         run.archive.give_up(live.candidate.tree, live.number)
 
 
+def unmeasurable(run: Run, number: int) -> None:
+    """Two slots could not even hold its files, and then measured the incumbent well: the candidate is at fault."""
+    if (live := run.live.get(number)) is not None:
+        run.schedule.drop(number)
+        note = "no slot could be made ready for it, though they were for the incumbent"
+        ending.end(run, replace(live, pending=0), Outcome.CRASH, Reason.DOES_NOT_APPLY, note)
+
+
 def failed(run: Run, live: Live, measurement: Measurement) -> None:
     reason = measurement.failure or Reason.NO_METRIC
     if live.merged and not live.alone:
@@ -221,10 +229,11 @@ def conclude(run: Run, live: Live, outcome: Outcome, reason: Reason) -> None:
 def repair(run: Run, live: Live, reason: Reason, tail: str) -> bool:
     """Send a crash back to the proposer, once; whether that was done."""
     wanted = run.given.repairs and live.repair is None and live.change is not None and not run.stopping
-    if not wanted or not run.budget.affords(run.given.cost_bound_usd) or live.change is None:
+    if not wanted or not run.budget.affords(run.proposal_usd) or live.change is None:
         return False
     conclude(run, live, Outcome.CRASH, reason)
-    again = Live(live.number, live.parent, live.parent_commit, live.operator, Stage.PROPOSING, run.clock.at)
+    again = Live(live.number, live.parent, live.parent_commit, live.operator, Stage.DEFERRED, run.clock.at)
     spent = replace(again, usage=live.usage, model=live.model, n=live.n, seconds=live.seconds, worker=live.worker)
-    proposals.propose(run, replace(spent, change=live.change, last=live.last, repair=Repair(live.change, reason, tail)))
+    crashed = replace(spent, change=live.change, candidate=live.candidate, last=live.last)
+    run.live[live.number] = replace(crashed, repair=Repair(live.change, reason, tail))
     return True

@@ -15,6 +15,7 @@ from autoresearch.errors import RepositoryError, UsageError
 from autoresearch.plumbing import LINK, REGULAR, SUBMODULE, Git, Identity, entries, records, refs
 
 OLDEST_GIT = (2, 38)
+EXCLUDED = b".autoresearch/"
 OURS = Identity("autoresearch", "autoresearch@localhost")
 """Commits where the user has set no name and mail address."""
 
@@ -155,25 +156,35 @@ async def tags(checkout: Checkout) -> frozenset[str]:
     return frozenset(name.removeprefix(heads).removeprefix(ours).split("/")[0] for name in names)
 
 
-async def exclude(checkout: Checkout) -> None:
-    """Keep `.autoresearch/` out of `git status`: one line of `info/exclude`, added once.
+async def exclude(checkout: Checkout) -> int:
+    """Keep `.autoresearch/` out of `git status`: one line of `info/exclude`, added once; how many bytes were added.
 
     Raises:
         RepositoryError: the file cannot be written.
     """
     try:
-        await to_thread.run_sync(_add_line, checkout.common_dir / "info" / "exclude", ".autoresearch/")
+        return await to_thread.run_sync(_add_line, checkout.common_dir / "info" / "exclude", EXCLUDED)
     except OSError as error:
         raise RepositoryError(f"cannot write {error.filename}: {error.strerror}") from error
 
 
-def _add_line(path: Path, line: str) -> None:
+async def include(checkout: Checkout, excluded: int) -> None:
+    """Undo what `exclude` has done, which said how much that was, unless the file was changed since."""
+    await to_thread.run_sync(_cut_line, checkout.common_dir / "info" / "exclude", EXCLUDED, excluded)
+
+
+def _add_line(path: Path, line: bytes) -> int:
     path.parent.mkdir(exist_ok=True)
     before = path.read_bytes() if path.exists() else b""
-    if line.encode() not in before.splitlines():
-        start = b"\n" if before and not before.endswith(b"\n") else b""
-        with path.open("ab") as file:
-            file.write(start + line.encode() + b"\n")
+    if line in before.splitlines():
+        return 0
+    with path.open("ab") as file:
+        return file.write((b"\n" if before and not before.endswith(b"\n") else b"") + line + b"\n")
+
+
+def _cut_line(path: Path, line: bytes, size: int) -> None:
+    if size and path.read_bytes().endswith(line + b"\n"):
+        os.truncate(path, path.stat().st_size - size)
 
 
 def _refuse_redirections(environment: Mapping[str, str]) -> None:
@@ -216,7 +227,9 @@ async def _commit(git: Git, base: str) -> str:
     if status == 0:
         return out.decode().strip()
     if base == "HEAD":
-        raise UsageError("the repository has no commit yet: `git add` and `git commit` your files, and repeat")
+        born = await git.attempt("rev-list", "--all", "--max-count=1")
+        where = "the branch that is checked out" if born[1] else "the repository"
+        raise UsageError(f"{where} has no commit yet: `git add` and `git commit` your files, and repeat")
     raise UsageError(f"--base {base}: no such commit; `git branch -a` and `git log` name them")
 
 

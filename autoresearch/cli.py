@@ -97,7 +97,7 @@ def _resume(invocation: Invocation) -> int:
 
     from autoresearch import launch
 
-    return _await(partial(launch.resume, _tag(invocation), changes, folder=Path.cwd(), console=console))
+    return _await(partial(launch.resume, _tag(invocation), changes, folder=_here(), console=console))
 
 
 def _clean(invocation: Invocation) -> int:
@@ -108,7 +108,7 @@ def _clean(invocation: Invocation) -> int:
 
     from autoresearch import launch
 
-    return _await(partial(launch.clean, _tag(invocation), every, folder=Path.cwd(), console=console))
+    return _await(partial(launch.clean, _tag(invocation), every, folder=_here(), console=console))
 
 
 def _status(invocation: Invocation) -> int:
@@ -140,7 +140,7 @@ def _show(invocation: Invocation) -> int:
 
     from autoresearch import launch
 
-    diff = _await(partial(launch.diff, number, run_dir.name, folder=Path.cwd())) if trial.commit else ""
+    diff = _await(partial(launch.diff, number, run_dir.name, folder=_here())) if trial.commit else ""
     print(inspect.show(trial, measured, replies, diff), end="")
     return 0
 
@@ -150,12 +150,12 @@ def _diff(invocation: Invocation) -> int:
 
     from autoresearch import launch
 
-    print(_await(partial(launch.diff, number, tag, folder=Path.cwd())), end="")
+    print(_await(partial(launch.diff, number, tag, folder=_here())), end="")
     return 0
 
 
 def _init(invocation: Invocation) -> int:
-    folder = Path.cwd()
+    folder = _here()
     path = folder / TOML_NAME
     names = {f"{entry.name}/" if entry.is_dir() else entry.name for entry in folder.iterdir()}
     texts = {name: (folder / name).read_text(errors="replace") for name in template.GUESSED_FROM if name in names}
@@ -186,9 +186,9 @@ def _configured(invocation: Invocation) -> tuple[RunConfig, Path]:
     """The settings of a run and the folder where it starts."""
     words = invocation.words
     given = {name: value for name, value in zip(WORDS, (*words[:2], words[2:]), strict=False) if value}
-    files = load(Path.cwd())
+    files = load(_here())
     config = merge({**invocation.settings, **given}, files.toml, files.pyproject)
-    folder = files.folder if not words else Path.cwd()
+    folder = files.folder if not words else _here()
     _check_complete(config, words)
     _check_quoted(config, words, folder)
     return config, folder
@@ -196,7 +196,7 @@ def _configured(invocation: Invocation) -> tuple[RunConfig, Path]:
 
 def _check_complete(config: RunConfig, words: tuple[str, ...]) -> None:
     """Raise UsageError where objective, measure or scope is missing."""
-    near = get_close_matches(words[0], COMMANDS, n=1, cutoff=0.7) if len(words) == 1 else None
+    near = get_close_matches(words[0], COMMANDS, n=1, cutoff=0.7) if len(words) in (1, 2) else None
     if words[:1] == (RUN,):
         raise UsageError(f"leave the word `{RUN}` out: what is no command is a run")
     if near:
@@ -227,6 +227,13 @@ def _check_quoted(config: RunConfig, words: Sequence[str], folder: Path) -> None
     )
 
 
+def _here() -> Path:
+    try:
+        return Path.cwd()
+    except FileNotFoundError:
+        raise UsageError("the folder that you are in is gone: change to one that exists, and repeat") from None
+
+
 def _tag(invocation: Invocation) -> str | None:
     return invocation.words[0] if invocation.words else None
 
@@ -240,7 +247,7 @@ def _trial(invocation: Invocation) -> int:
 
 def _run_dir(tag: str | None) -> Path:
     """The folder of a run of this checkout."""
-    top = checkout_top(Path.cwd())
+    top = checkout_top(_here())
     if top is None:
         raise UsageError("there is no run here: this folder is in no git repository")
     return history.resolve_tag(top, tag)

@@ -28,5 +28,9 @@ class Clock:
         self.at = max(self.at, at)
 
     @property
+    def process_seconds(self) -> float:
+        return self.at - self.process_began_at
+
+    @property
     def elapsed_seconds(self) -> float:
-        return self.earlier_seconds + self.at - self.process_began_at
+        return self.earlier_seconds + self.process_seconds

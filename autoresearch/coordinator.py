@@ -30,6 +30,7 @@ from autoresearch.errors import (
     ProposalDeferred,
     ProposalFailed,
     ProposalsExhausted,
+    RunStopped,
     SlotLost,
     TrialError,
 )
@@ -116,6 +117,12 @@ class Coordinator:
         """Drain: no new trials, running measurements end and count."""
         self.tell(StopAsked(why))
 
+    def ended(self, why: str) -> Ended:
+        """What is stored last: why the run stopped, and what only this process knows."""
+        snapshot = self.run.snapshot()
+        seconds = self.run.clock.process_seconds
+        return Ended(why, {"slot_use": snapshot.slot_use, "slots": len(snapshot.slots), "seconds": seconds})
+
     async def _take_in(self, group: TaskGroup, event: Event) -> None:
         at = self.parts.now()
         await self.parts.store.append(Stamped(at, event))
@@ -155,10 +162,8 @@ class Coordinator:
 
     async def _end(self, stop: Stop) -> None:
         if stop.failed:
-            raise NoSlotLeft(stop.why)
-        snapshot = self.run.snapshot()
-        facts = {"slot_use": snapshot.slot_use, "slots": len(snapshot.slots)}
-        ended = Ended(stop.why, facts)
+            raise NoSlotLeft(stop.why) if self.run.slots.lost else RunStopped(stop.why)
+        ended = self.ended(stop.why)
         await self.parts.store.append(Stamped(self.parts.now(), ended))
         self._ended = ended
 
@@ -166,6 +171,8 @@ class Coordinator:
         async for slot in self.parts.measurer.slots():
             self._slots[slot.number] = slot
             self.tell(SlotReady(slot.number, str(slot.device)))
+        if not self._slots:
+            raise NoSlotLeft("no slot to measure in")
 
     async def _perform(self, action: Action) -> None:
         parts = self.parts
@@ -185,7 +192,7 @@ class Coordinator:
                 await parts.suggest(command)
                 self.tell(MeasureReplaced(command))
             case Wake(at):
-                while (left := at - parts.now()) > 0:  # a timer may go off a little early
+                while (left := at - parts.now()) > 0:  # noqa: ASYNC110 - a timer may go off a little early
                     await anyio.sleep(left)
                 self.tell(TimePassed())
 

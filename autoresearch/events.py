@@ -24,13 +24,15 @@ class Began:
     folder: str = ""
     """Where in the checkout it was started, relative to its root."""
     proposer_repairs: bool = False
-    """Whether a crash or a conflict is sent back to the proposer once."""
+    """Whether a crash, or a change that was refused, is sent back to the proposer once."""
     proposer_ordered: bool = False
     """Replay: line k is trial k, and the run makes no trials of its own."""
     cost_bound_usd: float = 0.0
     """The most that one proposal can cost; reserved before each."""
     baseline_only: bool = False
     """`check`: stop when the baseline is measured."""
+    cost_least_usd: float = 0.0
+    """What one proposal can be held to under a small ceiling; 0: it cannot."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,7 @@ class Resumed:
     proposer_repairs: bool = False
     proposer_ordered: bool = False
     cost_bound_usd: float = 0.0
+    cost_least_usd: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,10 +252,10 @@ def event_from_row(kind: str, row: Mapping[str, Any]) -> Event:
             fields["purpose"] = Purpose(fields["purpose"])
             fields["measurement"] = Measurement.from_row(fields["measurement"])
         case "Proposed":
-            proposal = Proposal(Change.from_row(fields["change"]), _reply(fields["reply"]), fields["parent"])
+            proposal = Proposal(Change.from_row(fields["change"]), _reply(fields["reply"]), fields.get("parent"))
             return Proposed(fields["trial"], proposal)
         case "ProposingFailed":
-            fields["reply"] = _reply(fields["reply"]) if fields["reply"] else None
+            fields["reply"] = _reply(fields["reply"]) if fields.get("reply") else None
         case "Applied":
             fields["candidate"] = Candidate(**fields["candidate"])
         case "Merged":

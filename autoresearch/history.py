@@ -185,7 +185,8 @@ class _Spans:
         ends.append(now if self.ended_at is None else last_at)
         self.seconds = sum(max(0.0, end - start[1]) for start, end in zip(starts, ends, strict=True))
         facts = [fields.get("facts", {}) for _, _, kind, fields in marks if kind == "Ended"]
-        self.slots = facts[-1].get("slots") if facts else None
+        # A process that ended before its first slot was ready says nothing about slots.
+        self.slots = next((fact["slots"] for fact in reversed(facts) if fact.get("slots")), None)
         self.slot_use = _slot_use(facts)
 
 

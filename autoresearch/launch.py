@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,7 +16,7 @@ from anyio import CancelScope, to_thread
 from autoresearch import approval, history, planning, repository, wiring
 from autoresearch import checkout as checkouts
 from autoresearch.config import RunConfig
-from autoresearch.errors import UsageError
+from autoresearch.errors import NoSlotLeft, RepositoryError, StoreError, UsageError
 from autoresearch.protocols import Console, Measurer, Proposer
 from autoresearch.schema import LOCK
 from autoresearch.session import Given, Session
@@ -48,12 +49,13 @@ async def run(
     site = await wiring.look(wiring.with_defaults(config, name), folder or Path.cwd())
     approval.require_answers(config, console)
     site = replace(site, config=await approval.with_direction(site.config, console))
-    await checkouts.exclude(site.checkout)
     session: Session | None = None
+    excluded = 0
     try:
+        excluded = await checkouts.exclude(site.checkout)
         with RunLock(site.run_dir):
-            await _sweep(site, spare=LOCK)
             try:
+                await _sweep(site, spare=LOCK)
                 async with SQLiteStore.open(site.run_dir) as store:
                     session = Session(site, console, store, name, Given(proposer, measurer))
                     await session.start()
@@ -61,10 +63,16 @@ async def run(
                 if session is None or not session.approved:
                     with CancelScope(shield=True):
                         await _sweep(site)
+    except (RepositoryError, StoreError, NoSlotLeft) as error:
+        if session is None or not session.approved:
+            raise UsageError(str(error)) from error
+        raise
     finally:
-        if session is not None and session.approved:
-            with CancelScope(shield=True):
+        with CancelScope(shield=True):
+            if session is not None and session.approved:
                 await _summarize(site.run_dir, console)
+            else:
+                await checkouts.include(site.checkout, excluded)
     if not session.approved:
         console.say("Stopped before the run began; nothing was left behind.")
     return session.exit_code
@@ -144,7 +152,7 @@ async def clean(tag: str | None, every: bool, *, folder: Path, console: Console)
         with RunLock(run_dir):
             config = RunConfig.from_row((await to_thread.run_sync(history.read_run, run_dir)).config)
             await repository.forget(checkout, run_dir.name, wiring.cache_of(config))
-            await to_thread.run_sync(shutil.rmtree, run_dir)
+            await to_thread.run_sync(_remove, run_dir, "")
         console.say(f"removed the run {run_dir.name}; its branch autoresearch/{run_dir.name} stays")
     if not chosen:
         console.say("there is no run to remove")
@@ -172,8 +180,10 @@ async def _summarize(run_dir: Path, console: Console) -> None:
 
 async def _sweep(site: Site, spare: str = "") -> None:
     """Remove what a start left that was never approved, this one or a killed one; hold the run's lock meanwhile."""
-    await repository.forget(site.checkout, site.tag, site.cache)
-    await to_thread.run_sync(_remove, site.run_dir, spare)
+    try:
+        await repository.forget(site.checkout, site.tag, site.cache)
+    finally:
+        await to_thread.run_sync(_remove, site.run_dir, spare)
 
 
 def _remove(run_dir: Path, spare: str) -> None:
@@ -185,5 +195,5 @@ def _remove(run_dir: Path, spare: str) -> None:
     if spare:
         return
     run_dir.rmdir()
-    if run_dir.parent.is_dir() and not any(run_dir.parent.iterdir()):
+    with suppress(OSError):  # it holds other runs, or is more than a folder to its user
         run_dir.parent.rmdir()

@@ -19,7 +19,7 @@ class Stage(StrEnum):
 
     PROPOSING = "proposing"
     DEFERRED = "deferred"
-    """The model's server could not answer; it is asked again later."""
+    """It is to be asked for as soon as it may be: the model's server could not answer, or it is a repair."""
     APPLYING = "applying"
     WAITING = "waiting"
     """For another trial: the one with the same tree, or its parent."""
@@ -69,7 +69,7 @@ class Live:
     verdict: Reason | None = None
     """Why it lands."""
     message: str = ""
-    """The commit message that it lands with: once asked for, the same for ever, so that landing again changes nothing."""
+    """The commit message that it lands with; once asked for it stays, so that landing again changes nothing."""
     ending: tuple[Outcome, Reason, str] | None = None
 
     @property
@@ -175,7 +175,7 @@ def memory_gb(measurement: Measurement) -> float | None:
 
 def landing_message(live: Live, metric: Metric, before: float) -> str:
     """The commit message of a keep: the hypothesis, and what was measured as trailers."""
-    hypothesis = live.change.hypothesis if live.change else f"trial {live.number}"
+    hypothesis = (live.change.hypothesis if live.change else "") or f"trial {live.number}"
     subject = hypothesis if len(hypothesis) <= _SUBJECT_LENGTH else hypothesis[: _SUBJECT_LENGTH - 1] + "…"
     trailers = [f"Autoresearch-Trial: {live.number}"]
     if live.model:

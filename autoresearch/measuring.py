@@ -30,15 +30,17 @@ def slot_failed(run: Run, slot: int, why: str) -> None:
 
 def measured(run: Run, event: Measured) -> None:
     work = run.slots.finish(event.slot, run.clock.at)
+    if (suspect := run.slots.acquit(event.slot)) is not None:
+        candidates.unmeasurable(run, suspect.trial)
     measurement = event.measurement
     match event.purpose:
         case Purpose.BASELINE:
             baseline_measured(run, event.slot, measurement)
-        case Purpose.FEEDBACK:
+        case Purpose.FEEDBACK if event.commit == run.tip:
             run.shown = replace(run.shown, feedback=measurement.stdout or measurement.tail)
         case Purpose.ANCHOR:
             anchor_measured(run, event.trial, measurement)
-        case _ if work is not None and event.trial in run.live:
+        case Purpose.SCREEN | Purpose.CONFIRM if work is not None and event.trial in run.live:
             candidates.candidate_measured(run, run.live[event.trial], event)
 
 
@@ -108,6 +110,8 @@ def work_for(run: Run, slot: SlotState) -> Work | None:
         return None
     if baseline_wanted(run, slot):
         return Work(0, run.given.base, Purpose.BASELINE, len(run.baseline.good) + baselines_running(run))
+    if slot.on_trial and run.baseline.recorded:
+        return Work(run.population.incumbent, run.tip, Purpose.ANCHOR, len(run.incumbent_pool))
     return run.schedule.take() if run.baseline.approved else None
 
 

@@ -155,7 +155,9 @@ def _regex(asked: str) -> re.Pattern[str] | None:
     """The pattern, where `asked` is one: it has a group. Anything else is a name."""
     try:
         pattern = re.compile(asked, re.MULTILINE)
-    except re.error:
+    except re.error as error:
+        if "(" in asked and ")" in asked:
+            raise UsageError(f"--metric {asked!r} is no regular expression: {error}") from None
         return None
     if pattern.groups > 1:
         raise UsageError(f"--metric {asked!r} has {pattern.groups} groups; keep one and write the others as (?:...)")

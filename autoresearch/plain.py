@@ -57,7 +57,7 @@ def improvement(baseline: float, best: float) -> str:
     if baseline == 0:
         return f"{'+' if difference > 0 else ''}{number(difference)}"
     percent = 100.0 * difference / abs(baseline)
-    return f"{percent:+.1f}%" if abs(percent) >= 0.05 else f"{percent:+.2g}%"
+    return f"{percent:+.1f}%" if 0.05 <= abs(percent) < 1e6 else f"{percent:+.2g}%"
 
 
 def duration(seconds: float) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import replace
 from random import Random
 from typing import TYPE_CHECKING
@@ -44,7 +43,7 @@ def chosen(run: Run, number: int) -> Live:
 def propose(run: Run, live: Live) -> None:
     live = replace(live, stage=Stage.PROPOSING, asked_at=run.clock.at)
     run.live[live.number] = live
-    run.budget = run.budget.reserve(live.number, run.given.cost_bound_usd)
+    run.budget = run.budget.reserve(live.number, run.proposal_usd)
     run.do(Propose(brief(run, live), live.parent_commit))
 
 
@@ -69,7 +68,7 @@ def brief(run: Run, live: Live) -> Brief:
         ),
         combine_with=None if live.combine_with is None else run.archive.trial(live.combine_with),
         repair=live.repair,
-        spend_limit_usd=run.given.cost_bound_usd if limited else None,
+        spend_limit_usd=run.proposal_usd if limited else None,
     )
 
 
@@ -146,16 +145,16 @@ def drop(run: Run, number: int) -> None:
 
 def give_up(run: Run, live: Live) -> None:
     """It will not be answered: a repair ends as the crash that it was, another proposal leaves no row."""
+    run.budget = run.budget.forfeit(live.number)
     if live.repair is None:
         drop(run, live.number)
     else:
-        run.budget = run.budget.settle(live.number, 0.0)
         ending.end(run, live, Outcome.CRASH, live.repair.reason)
 
 
 def give_up_unaffordable(run: Run) -> None:
     """What was to be asked again, where the money is spent meanwhile."""
-    if run.budget.reserved or run.budget.affords(run.given.cost_bound_usd):
+    if run.budget.reserved or run.budget.affords(run.proposal_usd):
         return
     for live in list(run.live.values()):
         if live.stage is Stage.DEFERRED:
@@ -166,24 +165,30 @@ def ask_while_wanted(run: Run) -> None:
     if run.clock.at < run.asking.not_before:
         return
     for live in list(run.live.values()):
-        if live.stage is Stage.DEFERRED and run.budget.affords(run.given.cost_bound_usd):
+        if live.stage is Stage.DEFERRED and has_place(run) and run.budget.affords(run.proposal_usd):
             ask_again(run, live)
     while (
         not run.given.baseline_only
         and not run.asking.exhausted
         and not run.shown.at_bound
-        and run.budget.allows(run.given.cost_bound_usd)
+        and run.budget.allows(run.proposal_usd)
         and wants_proposal(load(run), run.asking.pace, run.config.proposers)
     ):
         ask(run)
 
 
+def has_place(run: Run) -> bool:
+    """Whether --proposers allows one more in flight."""
+    limit = run.config.proposers
+    return limit is None or sum(live.stage is Stage.PROPOSING for live in run.live.values()) < limit
+
+
 def load(run: Run) -> Load:
-    stages = Counter(live.stage for live in run.live.values())
+    stages = [live.stage for live in run.live.values()]
     return Load(
         slots=max(1, run.slots.usable),
         free=len(run.slots.free),
-        proposing=stages[Stage.PROPOSING] + stages[Stage.DEFERRED],
-        queued=stages[Stage.APPLYING] + run.schedule.waiting(Purpose.SCREEN),
+        proposing=stages.count(Stage.PROPOSING) + stages.count(Stage.DEFERRED),
+        queued=stages.count(Stage.APPLYING) + run.schedule.waiting(Purpose.SCREEN),
         live=len(run.live) + (not run.baseline.recorded),
     )

@@ -175,7 +175,7 @@ class Proposer(Protocol):
 
     @property
     def repairs(self) -> bool:
-        """Whether a crash or a conflict is sent back once."""
+        """Whether a crash, or a change that was refused, is sent back once."""
 
     @property
     def ordered(self) -> bool:
@@ -184,6 +184,10 @@ class Proposer(Protocol):
     @property
     def cost_bound_usd(self) -> float:
         """The most that one proposal can cost; 0 where it is free or has no known price."""
+
+    @property
+    def cost_least_usd(self) -> float:
+        """The least that `Brief.spend_limit_usd` can hold one proposal to; 0: it cannot."""
 
     async def propose(self, brief: Brief, tree: Tree) -> Proposal:
         """A change to `tree`, the parent's files.

@@ -13,7 +13,7 @@ that any git command of the user shows them; our bare repository in the cache fo
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from types import TracebackType
@@ -59,8 +59,17 @@ class GitRepository:
     `resume` (`forget` removes them) and lets the branch catch up where it is free.
     """
 
-    def __init__(self, checkout: Checkout, scope: Scope, tag: str, cache: Path) -> None:
+    def __init__(
+        self,
+        checkout: Checkout,
+        scope: Scope,
+        tag: str,
+        cache: Path,
+        on_note: Callable[[str], None] = lambda note: None,
+    ) -> None:
+        """`on_note` is told, once, that the branch cannot follow for now."""
         self._user = checkout
+        self._on_note: Callable[[str], None] | None = on_note
         self._git = checkout.store
         self._scope = scope
         self._tag = tag
@@ -265,12 +274,21 @@ class GitRepository:
         if tip is None or branch not in (tip, places.get(self._left)):
             return
         if branch != tip:
-            if await self._git.line("for-each-ref", "--format=%(worktreepath)", self._branch):
+            if place := await self._git.line("for-each-ref", "--format=%(worktreepath)", self._branch):
+                self._say_where_keeps_are(place)
                 return
             if not await update_refs(self._git, f"update {self._branch} {tip} {branch}"):
                 return
         if places.get(self._left) != tip:
             await self._move(self._left, tip)
+
+    def _say_where_keeps_are(self, place: str) -> None:
+        say, self._on_note = self._on_note, None
+        if say is not None:
+            say(
+                f"autoresearch/{self._tag} is checked out in {place}, so it stays where it is: keeps are on {self._tip}, "
+                "and the branch follows when it is free, at the latest at the next start"
+            )
 
     async def _move(self, name: str, commit: str) -> None:
         if not await update_refs(self._git, f"update {name} {commit}"):

@@ -11,7 +11,7 @@ import io
 from collections.abc import Iterable
 
 from autoresearch.plain import one_line
-from autoresearch.trial import Outcome, Trial
+from autoresearch.trial import Outcome, Reason, Trial
 
 FILE = "results.tsv"
 
@@ -45,7 +45,7 @@ def row(trial: Trial) -> list[str]:
         short_commit(trial),
         "ERR" if trial.outcome is Outcome.CRASH else _number(trial.value),
         str(trial.outcome),
-        "baseline" if trial.baseline else one_line(trial.hypothesis),
+        _description(trial),
         "" if trial.memory_gb is None else f"{trial.memory_gb:.1f}",
         str(trial.reason),
         str(trial.number),
@@ -60,6 +60,13 @@ def row(trial: Trial) -> list[str]:
         _number(trial.usage.cost_usd),
         one_line(trial.model),
     ]
+
+
+def _description(trial: Trial) -> str:
+    if trial.baseline:
+        return "baseline"
+    said = f"{trial.hypothesis} ({trial.note})" if trial.reason is Reason.DUPLICATE else trial.hypothesis
+    return one_line(said)
 
 
 def lines(rows: Iterable[list[str]]) -> str:

@@ -28,12 +28,15 @@ def resumed(run: Run, event: Resumed, at: float) -> None:
         repairs=event.proposer_repairs,
         ordered=event.proposer_ordered,
         cost_bound_usd=event.cost_bound_usd,
+        cost_least_usd=event.cost_least_usd,
     )
     run.stopping, run.schedule = None, Schedule()
     bounded = run.config.workers is None
     run.slots = Slots(most=run.slots.most, why_bound=run.slots.why_bound) if bounded else Slots()
     run.asking.exhausted, run.asking.not_before = False, 0.0
-    run.budget = replace(run.budget, limits=limits_of(run.config), reserved={})
+    for number in list(run.budget.reserved):
+        run.budget = run.budget.forfeit(number)
+    run.budget = replace(run.budget, limits=limits_of(run.config))
     run.baseline.taken_over = run.baseline.recorded
     run.be_patient()
     run.wake_at_the_end()
@@ -46,10 +49,7 @@ def take_up(run: Run, live: Live) -> None:
     run.live[live.number] = live
     match live.stage:
         case Stage.PROPOSING | Stage.DEFERRED:
-            if run.budget.affords(run.given.cost_bound_usd):
-                proposals.ask_again(run, live)
-            else:
-                proposals.give_up(run, live)
+            run.live[live.number] = replace(live, stage=Stage.DEFERRED)
         case Stage.APPLYING:
             proposals.apply(run, live)
         case Stage.SCREENING if live.screen is None and live.failed is None:

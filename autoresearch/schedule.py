@@ -25,6 +25,8 @@ class Work:
     purpose: Purpose
     index: int = 0
     """How many measurements of this commit came before it: the seed counts from here."""
+    losses: int = 0
+    """How often a slot's machine failed under it."""
 
 
 @dataclass(slots=True)
@@ -115,8 +117,8 @@ def steady_proposals(slots: int, pace: Pace) -> int:
     """Proposals in flight that keep `slots` busy."""
     if not pace.measure_seconds or not pace.propose_seconds:
         return slots
-    needed = math.ceil(1.25 * slots * pace.propose_seconds / pace.measure_seconds)
-    return max(1, min(needed, MOST_PROPOSALS_PER_SLOT * slots))
+    needed = 1.25 * slots * pace.propose_seconds / pace.measure_seconds
+    return max(1, math.ceil(min(needed, MOST_PROPOSALS_PER_SLOT * slots)))
 
 
 def wants_baseline(measured: int, running: int, slot_measured: bool, repeats: int | None) -> bool:

@@ -279,19 +279,19 @@ def store_error(error: sqlite3.Error | OSError, path: Path) -> StoreError:
         name = getattr(error, "sqlite_errorname", "")
         matches = [advice for code, advice in _ADVICE.items() if name.startswith(code)]
         return StoreError(f"{path}: {matches[0] if matches else error}")
-    return StoreError(f"{path}: {error.strerror or error}: make room or correct its permissions, then resume")
+    return StoreError(f"{path}: {error.strerror or error}: make room or correct its permissions, then go on")
 
 
 _ADVICE = {
-    "SQLITE_FULL": "the disk is full: make room, then resume",
-    "SQLITE_READONLY": "cannot be written: correct the permissions of the file and of its folder, then resume",
-    "SQLITE_PERM": "cannot be written: correct the permissions of the file and of its folder, then resume",
+    "SQLITE_FULL": "the disk is full: make room, then go on",
+    "SQLITE_READONLY": "cannot be written: correct the permissions of the file and of its folder, then go on",
+    "SQLITE_PERM": "cannot be written: correct the permissions of the file and of its folder, then go on",
     "SQLITE_CANTOPEN": "cannot be opened: see that the folder exists and may be written",
-    "SQLITE_BUSY": "another program keeps it locked: close what has it open, then resume",
-    "SQLITE_LOCKED": "another program keeps it locked: close what has it open, then resume",
+    "SQLITE_BUSY": "another program keeps it locked: close what has it open, then go on",
+    "SQLITE_LOCKED": "another program keeps it locked: close what has it open, then go on",
     "SQLITE_CORRUPT": "it is damaged: put back a copy, or save what can be read with `sqlite3 run.db .recover`",
     "SQLITE_NOTADB": "this is not a run's database: put back a copy, or move the folder away and start anew",
-    "SQLITE_IOERR": "the disk does not read or write: see that it has room and is whole, then resume",
+    "SQLITE_IOERR": "the disk does not read or write: see that it has room and is whole, then go on",
 }
 
 

@@ -13,6 +13,7 @@ from pathspec import GitIgnoreSpec
 
 from autoresearch.errors import UsageError
 
+_LONGEST_NAME_BYTES, _LONGEST_PATH_BYTES = 255, 3000
 PROTECTED = (
     "autoresearch.toml",
     "program.md",
@@ -210,7 +211,10 @@ def _join(prefix: str, name: str) -> str:
 
 def _missing(word: str, path: str, exists: Callable[[str], bool]) -> UsageError:
     if exists(path):
-        return UsageError(f"SCOPE {word}: not committed; run `git add` and `git commit` for it first")
+        return UsageError(
+            f"SCOPE {word}: not committed; run `git add` and `git commit` for it first "
+            "(symbolic links and submodules cannot be edited)"
+        )
     return UsageError(
         f"SCOPE {word}: matches nothing; give committed files, folders or globs relative to where you start"
     )
@@ -246,6 +250,9 @@ def _unsafe(path: str) -> str | None:
         return "not a path: its name holds half a surrogate pair"
     if not path or "\0" in path or path.startswith("/") or path.endswith("/"):
         return "not a path relative to the repository's root"
+    name_bytes = [len(part.encode("utf-8", "surrogateescape")) for part in path.split("/")]
+    if max(name_bytes) > _LONGEST_NAME_BYTES or sum(name_bytes) + len(name_bytes) > _LONGEST_PATH_BYTES:
+        return "too long: no worktree can hold it"
     for part in path.split("/"):
         if part in ("", ".", ".."):
             return "not a plain path: it has an empty part, `.` or `..`"

@@ -15,7 +15,7 @@ from autoresearch import approval, wiring
 from autoresearch.actions import Action
 from autoresearch.coordinator import Coordinator, Parts
 from autoresearch.errors import RunStopped, StoreError, ungrouped
-from autoresearch.events import Approved, Began, Ended, Resumed, Stamped
+from autoresearch.events import Approved, Began, Resumed, Stamped
 from autoresearch.metric import Metric
 from autoresearch.protocols import Console, Measurer, Proposer
 from autoresearch.repository import GitRepository
@@ -76,8 +76,9 @@ class Session:
     async def start(self) -> None:
         """Begin a run and see it to its end."""
         async with self._opened() as parts:
-            approval.require_ceiling(self.site, parts.proposer.cost_bound_usd)
-            await self._begin(parts, self._began(parts.proposer))
+            proposer = parts.proposer
+            approval.require_ceiling(self.site, proposer.cost_bound_usd, proposer.cost_least_usd)
+            await self._begin(parts, self._began(proposer))
 
     async def look_at_baseline(self) -> None:
         """Measure the baseline, and nothing else."""
@@ -88,10 +89,17 @@ class Session:
         """Take a stored run up. `ended` are its ended trials, as the events tell."""
         self.run = run
         async with self._opened() as parts:
-            await self._recall(parts.proposer, ended)
-            await parts.repository.start_branch(run.given.base)
             proposer = parts.proposer
-            resumed = Resumed(self.site.config.to_row(), proposer.repairs, proposer.ordered, proposer.cost_bound_usd)
+            approval.require_ceiling(self.site, proposer.cost_bound_usd, proposer.cost_least_usd, asks=False)
+            await self._recall(proposer, ended)
+            await parts.repository.start_branch(run.given.base)
+            resumed = Resumed(
+                self.site.config.to_row(),
+                proposer.repairs,
+                proposer.ordered,
+                proposer.cost_bound_usd,
+                proposer.cost_least_usd,
+            )
             at = self._now()
             await self.store.append(Stamped(at, resumed))
             await self._conduct(parts, run, run.tell(at, resumed))
@@ -114,10 +122,13 @@ class Session:
     async def _open(self) -> Parts:
         site, stack = self.site, self._stack
         stack.callback(self.console.close)
-        repository = await stack.enter_async_context(GitRepository(site.checkout, site.scope, site.tag, site.cache))
+        repository = await stack.enter_async_context(
+            GitRepository(site.checkout, site.scope, site.tag, site.cache, self.console.say)
+        )
         proposer = self._given.proposer
         if proposer is None:
             proposer = await wiring.make_proposer(self._proposer, site, repository, stack)
+            self._proposer = wiring.described(self._proposer, site.config, proposer)
         measurer = self._given.measurer
         if measurer is None:
             measurer = await stack.enter_async_context(wiring.make_measurer(site, repository, self.console))
@@ -142,6 +153,7 @@ class Session:
             proposer_repairs=proposer.repairs,
             proposer_ordered=proposer.ordered,
             cost_bound_usd=proposer.cost_bound_usd,
+            cost_least_usd=proposer.cost_least_usd,
         )
 
     async def _begin(self, parts: Parts, began: Began) -> None:
@@ -158,10 +170,12 @@ class Session:
                     group.start_soon(self._obey_signals, coordinator, group.cancel_scope)
                     await coordinator.conduct(actions)
                     group.cancel_scope.cancel()
+            if self.exit_code == STOPPED_NOW:
+                await self.store.append(Stamped(self._now(), coordinator.ended("at once, by a second signal")))
         except StoreError:
             raise
         except RunStopped as error:
-            await self.store.append(Stamped(self._now(), Ended(str(error))))
+            await self.store.append(Stamped(self._now(), coordinator.ended(str(error))))
             raise
 
     async def _obey_signals(self, coordinator: Coordinator, scope: CancelScope) -> None:
@@ -182,8 +196,8 @@ class Session:
     async def _approve(self, metric: Metric, baseline: Measurement) -> Approved:
         if self.run is None or self.run.given.baseline_only:
             return Approved(metric)
-        bound = self.run.given.cost_bound_usd
-        return await approval.approve(self.site, self.console, metric, baseline, self._proposer, bound)
+        bound, least = self.run.given.cost_bound_usd, self.run.given.cost_least_usd
+        return await approval.approve(self.site, self.console, metric, baseline, self._proposer, bound, least)
 
     async def _suggest(self, command: str) -> None:
         await approval.suggest(self.site, self.console, command)

@@ -24,6 +24,13 @@ class SlotState:
     """Failures of the machine in a row."""
     retired: str = ""
     baseline_measured: bool = False
+    suspect: Work | None = None
+    """What failed here and elsewhere; held until the incumbent has shown whose fault that is."""
+
+    @property
+    def on_trial(self) -> bool:
+        """Its machine failed: it measures the incumbent before anything else."""
+        return self.failures > 0
 
     @property
     def free(self) -> bool:
@@ -55,12 +62,25 @@ class Slots:
         return state.work
 
     def fail(self, number: int, why: str, at: float) -> Work | None:
-        """The machine failed; return what has to be measured again. A slot that fails twice in a row is retired."""
-        state = self.states[number]
+        """The machine failed; return what has to be measured again. A slot that fails twice in a row is retired.
+
+        What failed twice is held as the slot's suspect while the slot proves itself.
+        """
+        state, work = self.states[number], self.states[number].work
         failures = state.failures + 1
-        retired = why if failures >= FAILURES_BEFORE_RETIRED else state.retired
-        self.states[number] = replace(state, work=None, since=at, failures=failures, retired=retired)
-        return state.work
+        if failures >= FAILURES_BEFORE_RETIRED:
+            self.states[number] = replace(state, work=None, since=at, failures=failures, retired=why, suspect=None)
+            return state.suspect or work
+        work = replace(work, losses=work.losses + 1) if work else None
+        suspect = work if work and work.losses >= FAILURES_BEFORE_RETIRED else None
+        self.states[number] = replace(state, work=None, since=at, failures=failures, suspect=suspect)
+        return None if suspect else work
+
+    def acquit(self, number: int) -> Work | None:
+        """The slot has measured the incumbent since its machine failed; return what then was the candidate's fault."""
+        state = self.states[number]
+        self.states[number] = replace(state, suspect=None)
+        return state.suspect
 
     def bound(self, most: int, why: str) -> None:
         """Use no slot whose number is `most` or above; what runs there ends first."""
@@ -84,6 +104,11 @@ class Slots:
     @property
     def busy(self) -> list[SlotState]:
         return [state for state in self.states.values() if state.work is not None]
+
+    @property
+    def in_order(self) -> list[SlotState]:
+        """By number, whenever they came."""
+        return [state for _, state in sorted(self.states.items())]
 
     @property
     def usable(self) -> int:

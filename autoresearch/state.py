@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from autoresearch import acceptance, candidates, ending, measuring, proposals, resuming, stopping
 from autoresearch.acceptance import Rule
@@ -22,7 +22,7 @@ from autoresearch.actions import (
 from autoresearch.archive import Archive
 from autoresearch.asking import Asking
 from autoresearch.baseline import Baseline
-from autoresearch.budget import Budget, limits_of
+from autoresearch.budget import Budget, limits_of, promise_usd
 from autoresearch.clock import Clock
 from autoresearch.config import RunConfig
 from autoresearch.events import (
@@ -55,7 +55,6 @@ from autoresearch.slots import Slots, SlotState
 from autoresearch.snapshot import Snapshot
 from autoresearch.trial import Trial, Usage, mean
 
-
 ROUNDING_SECONDS = 0.001
 """Seconds since the epoch are no exact numbers: what is woken for a moment must not come before it."""
 
@@ -74,6 +73,7 @@ class Given:
     cost_bound_usd: float
     baseline_only: bool = False
     folder: str = ""
+    cost_least_usd: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +99,7 @@ class Run:
             began.cost_bound_usd,
             began.baseline_only,
             began.folder,
+            began.cost_least_usd,
         )
         self.clock = Clock()
         self.clock.begin(at)
@@ -129,6 +130,11 @@ class Run:
         return self.baseline.metric
 
     @property
+    def proposal_usd(self) -> float:
+        """What is reserved for one proposal."""
+        return promise_usd(self.budget.limits.usd, self.given.cost_bound_usd, self.given.cost_least_usd)
+
+    @property
     def tip(self) -> str:
         """The commit of the incumbent."""
         return self.commit_of(self.population.incumbent) or self.given.base
@@ -144,7 +150,11 @@ class Run:
 
     @property
     def baseline_done(self) -> bool:
-        """Enough is known of the baseline for a candidate to be judged."""
+        """Enough is known of the baseline for a candidate to be judged, and nothing more of it is under way."""
+        if self.baseline.recorded:
+            return True
+        if measuring.baselines_running(self):
+            return False
         return self.baseline.approved and len(self.baseline.good) >= self.baseline.wanted(self.config.repeats)
 
     def commit_of(self, trial: int) -> str | None:
@@ -246,7 +256,7 @@ class Run:
             elapsed_seconds=self.clock.elapsed_seconds,
             live=len(self.live),
             exhausted=self.asking.exhausted,
-            cost_bound_usd=self.given.cost_bound_usd,
+            cost_bound_usd=self.proposal_usd,
         )
         return stopping.stop_reason(self.config, self.budget, standing)
 
@@ -285,7 +295,7 @@ class Run:
             at=self.clock.at,
             began_at=self.clock.began_at,
             metric=self.baseline.metric,
-            slots=tuple(self.slots.view(state, self._hypothesis(state)) for _, state in sorted(self.slots.states.items())),
+            slots=tuple(self.slots.view(state, self._hypothesis(state)) for state in self.slots.in_order),
             baseline=mean(self.pool_of(0)) if known else None,
             best=mean(self.incumbent_pool) if known else None,
             stdev=self.archive.noise.stdev if self.archive.noise.dof else None,
@@ -297,7 +307,7 @@ class Run:
             proposing=proposals.load(self).proposing,
             queued=self.schedule.waiting(),
             waiting=self.asking.why_waiting,
-            usage=sum((trial.usage for trial in self.archive.ended), Usage()),
+            usage=self._usage(),
             timeout_seconds=self.baseline.timeout_seconds(self.config.timeout),
             draining=self.stopping.why if self.stopping else "",
             trials_left=self.budget.trials_left,
@@ -307,6 +317,12 @@ class Run:
             approved=self.baseline.approved,
             elapsed_seconds=self.clock.elapsed_seconds,
         )
+
+    def _usage(self) -> Usage:
+        """Tokens of all trials that are known; dollars of those, too, that were given up."""
+        ended = sum((trial.usage for trial in self.archive.ended), Usage())
+        known = sum((live.usage for live in self.live.values()), ended)
+        return replace(known, cost_usd=self.budget.usd)
 
     def _hypothesis(self, slot: SlotState) -> str:
         live = self.live.get(slot.work.trial) if slot.work else None

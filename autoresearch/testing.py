@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha1
 from pathlib import Path
 
@@ -58,7 +58,8 @@ class MemoryRepository:
         self.commits: dict[str, str] = {}
         """Commit to tree."""
         self.base = self._commit(files, "base")
-        self.tip = self.base
+        self.tip = self._left = self.base
+        """Where the branch is, and where it was left."""
         self.landed: list[tuple[int, str]] = []
 
     def tree(self, commit: str) -> Tree:
@@ -91,13 +92,13 @@ class MemoryRepository:
             return commit
         if self.tip != expected:
             raise BranchLost("autoresearch/test", expected, self.tip)
-        self.tip = commit
+        self.tip = self._left = commit
         self.landed.append((trial, commit))
         return commit
 
     async def start_branch(self, base: str) -> None:
-        if self.tip != base:
-            raise BranchLost("autoresearch/test", base, self.tip)
+        if self.tip != self._left:
+            raise BranchLost("autoresearch/test", self._left, self.tip)
 
     def _candidate(self, name: str, before: Files, after: Files) -> Candidate:
         commit = self._commit(after, name)
@@ -152,8 +153,8 @@ class FakeSlot:
 
     number: int
     repository: MemoryRepository
-    evaluate: Callable[[Files, Request], str]
-    """What the command prints; an OSError stands for a machine that failed."""
+    evaluate: Callable[[Files, Request], str | int]
+    """What the command prints, or the status that it fails with; an OSError stands for a machine that failed."""
     seconds: float = 1.0
     device: Device = Device()
     running: int = 0
@@ -161,40 +162,45 @@ class FakeSlot:
     """(trial, commit) of every measurement, in order."""
 
     async def measure(self, commit: str, request: Request) -> Measurement:
+        if self.running:
+            raise RuntimeError(f"slot {self.number} already measures")
         self.started.append((request.trial, commit))
         self.running += 1
         try:
-            await anyio.sleep(min(self.seconds, request.timeout_seconds))
-            stdout = self.evaluate(self.repository.files(commit), request)
+            await self._wait(request)
+            return self._seen(commit, request)
         except OSError as error:
             raise SlotLost(str(error)) from None
         finally:
             self.running -= 1
-        seen = Measurement(None, exit_code=0, wall_seconds=self.seconds, stdout=stdout, seconds_total=self.seconds)
+
+    async def _wait(self, request: Request) -> None:
+        await anyio.sleep(min(self.seconds, request.timeout_seconds))
+
+    def _seen(self, commit: str, request: Request) -> Measurement:
+        seen = Measurement(None, wall_seconds=self.seconds, seconds_total=self.seconds)
+        if self.seconds <= request.timeout_seconds:
+            done = self.evaluate(self.repository.files(commit), request)
+            printed = "" if isinstance(done, int) else done
+            seen = replace(seen, exit_code=done if isinstance(done, int) else 0, stdout=printed)
         return settle(seen, request.metric) if request.metric else seen
 
 
 class HeldSlot(FakeSlot):
     """A slot whose measurements end only when the test says so."""
 
-    def __init__(self, number: int, repository: MemoryRepository, evaluate: Callable[[Files, Request], str]) -> None:
+    def __init__(
+        self, number: int, repository: MemoryRepository, evaluate: Callable[[Files, Request], str | int]
+    ) -> None:
         super().__init__(number, repository, evaluate)
         self._begun = anyio.Condition()
         self._release = anyio.Semaphore(0)
-        self._seen = 0
+        self._told = 0
 
-    async def measure(self, commit: str, request: Request) -> Measurement:
-        self.started.append((request.trial, commit))
-        self.running += 1
+    async def _wait(self, request: Request) -> None:
         async with self._begun:
             self._begun.notify_all()
-        try:
-            await self._release.acquire()
-        finally:
-            self.running -= 1
-        stdout = self.evaluate(self.repository.files(commit), request)
-        seen = Measurement(None, exit_code=0, wall_seconds=1.0, stdout=stdout, seconds_total=1.0)
-        return settle(seen, request.metric) if request.metric else seen
+        await self._release.acquire()
 
     def finish(self) -> None:
         """Let one measurement end."""
@@ -203,10 +209,10 @@ class HeldSlot(FakeSlot):
     async def begun(self) -> int:
         """Wait for a measurement to begin that this has not returned yet; return its trial."""
         async with self._begun:
-            while len(self.started) == self._seen:
+            while len(self.started) == self._told:
                 await self._begun.wait()
-        self._seen += 1
-        return self.started[self._seen - 1][0]
+        self._told += 1
+        return self.started[self._told - 1][0]
 
 
 class FakeMeasurer:
@@ -248,6 +254,7 @@ class FakeProposer:
         self.repairs = repairs
         self.ordered = ordered
         self.cost_bound_usd = cost_bound_usd
+        self.cost_least_usd = 0.0
         self._cost_usd = cost_usd
         self.briefs: list[Brief] = []
         self.told: list[Trial] = []

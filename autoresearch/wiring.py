@@ -103,14 +103,20 @@ async def look(config: RunConfig, folder: Path, tag: str | None = None) -> Site:
 
 async def _new_tag(config: RunConfig, checkout: Checkout) -> str:
     taken = await checkouts.tags(checkout)
-    taken |= {info.tag for info in await to_thread.run_sync(history.runs, checkout.root)}
+    runs = {info.tag for info in await to_thread.run_sync(history.runs, checkout.root)}
+    if config.tag in runs:
+        raise UsageError(
+            f"a run `{config.tag}` exists: go on with `autoresearch resume {config.tag}`, "
+            f"or choose another name with --tag"
+        )
+    if config.tag in taken:
+        raise UsageError(
+            f"the branch autoresearch/{config.tag} of an earlier run exists: choose another name with --tag, "
+            f"or delete it with `git branch -D autoresearch/{config.tag}`"
+        )
     if config.tag is not None:
-        if config.tag in taken:
-            raise UsageError(
-                f"a run `{config.tag}` exists: go on with `autoresearch resume {config.tag}`, "
-                f"or choose another name with --tag"
-            )
         return config.tag
+    taken |= runs
     today = date.today()
     name = f"{today:%b}{today.day}".lower()
     return next(tag for tag in (name, *(f"{name}-{n}" for n in range(2, 10_000))) if tag not in taken)
@@ -162,7 +168,7 @@ class Nobody:
 
     repairs = False
     ordered = False
-    cost_bound_usd = 0.0
+    cost_bound_usd = cost_least_usd = 0.0
 
     async def propose(self, brief: Brief, tree: Tree) -> Proposal:
         raise ProposalsExhausted("nobody proposes here")
@@ -192,6 +198,13 @@ async def make_proposer(name: str, site: Site, repository: GitRepository, stack:
     if name.startswith("replay:"):
         return await to_thread.run_sync(_load_replay, name.removeprefix("replay:"))
     return await _agent(site, repository, MaterialReader(config, site.scope, root, prefix))
+
+
+def described(name: str, config: RunConfig, proposer: Proposer) -> str:
+    """The proposer in words: its name, then who is asked."""
+    if isinstance(proposer, ClaudeProposer):
+        return f"{name}: {', '.join(proposer.models)}" + ("" if proposer.priced else ", no known price: counted as $0")
+    return f"{name}: {config.agent}" if name == "command" else name
 
 
 def _load_replay(file: str) -> ReplayProposer:

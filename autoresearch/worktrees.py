@@ -13,7 +13,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 from anyio import Path as AsyncPath
@@ -262,7 +262,8 @@ def remove_tree(path: Path) -> None:
         OSError: something cannot be deleted.
     """
     if path.is_symlink() or not path.is_dir():
-        path.unlink(missing_ok=True)
+        with suppress(FileNotFoundError, NotADirectoryError):
+            path.unlink()
         return
     _make_writable(path)
     shutil.rmtree(path)

@@ -1,7 +1,7 @@
 """A small repository, and the program as a user runs it there: a process with an environment of its own. Tests only.
 
-The measure command prints the file that is edited, so that a test knows every value. While the file `hold` exists
-beside the repository, a measurement that has begun does not end: tests wait for what happens, never for time.
+The measure command prints the file that is edited, so that a test knows every value. While the file `hold` lies beside
+the repository, measurements after the first so many do not end: tests wait for what happens, never for time.
 """
 
 from __future__ import annotations
@@ -12,15 +12,20 @@ import json
 import os
 import shlex
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import psutil
+import pytest
+
+from autoresearch import cli
 
 T = TypeVar("T")
 PATIENCE_SECONDS = 60.0
@@ -28,10 +33,24 @@ PATIENCE_SECONDS = 60.0
 SCRIPT = """\
 cat loss.txt
 echo $$ >> "$1/started"
-while [ -e "$1/hold" ]; do sleep 0.02; done
+number=$(wc -l < "$1/started")
+while [ "$number" -gt "$(cat "$1/hold" 2> /dev/null || echo 999999)" ]; do sleep 0.02; done
 """
 COMMIT = ("-c", "user.name=A User", "-c", "user.email=user@example.org")
-SHOWN = ("commit", "loss", "status", "description", "reason", "trial", "parent", "delta", "n", "stdev", "lines", "model")
+SHOWN = (
+    "commit",
+    "loss",
+    "status",
+    "description",
+    "reason",
+    "trial",
+    "parent",
+    "delta",
+    "n",
+    "stdev",
+    "lines",
+    "model",
+)
 """The columns in which two equal runs agree, commits left out by `told`."""
 
 
@@ -118,6 +137,19 @@ class Ground:
         except FileNotFoundError:
             return []
 
+    def kept(self, tag: str = "t") -> int:
+        return sum(row["status"] == "keep" for row in self.rows(tag)) - 1
+
+    def events(self, kind: str, tag: str = "t") -> int:
+        """How many events of a kind are stored."""
+        path = self.root / ".autoresearch" / tag / "run.db"
+        try:
+            with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as connection:
+                ((count,),) = connection.execute("SELECT count(*) FROM events WHERE kind = ?", (kind,))
+        except sqlite3.OperationalError:  # not there yet, or not whole
+            return 0
+        return int(count)
+
     def told(self, tag: str = "t") -> list[tuple[str, ...]]:
         """The rows, without what differs between two equal runs."""
         return [tuple(row[name] for name in SHOWN if name != "commit") for row in self.rows(tag)]
@@ -143,10 +175,10 @@ class Ground:
     # The gate.
 
     @contextmanager
-    def held(self) -> Iterator[None]:
-        """Measurements that begin in here end when this block does."""
+    def held(self, after: int = 0) -> Iterator[None]:
+        """Measurements after the first `after` of this ground don't end before this block does."""
         gate = self.folder / "hold"
-        gate.touch()
+        gate.write_text(str(after))
         try:
             yield
         finally:
@@ -158,6 +190,40 @@ class Ground:
             return len((self.folder / "started").read_text().splitlines())
         except FileNotFoundError:
             return 0
+
+
+@dataclass(frozen=True)
+class Said:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+Act = Callable[..., Said]
+
+
+@contextmanager
+def in_process(ground: Ground, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Iterator[Act]:
+    """The command line in this process, without a terminal: what starts in half the time of a process."""
+    environment = ground.environment
+    for name in os.environ.keys() - environment.keys():
+        monkeypatch.delenv(name)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("tempfile.tempdir", None)
+
+    def act(*words: str, folder: Path | None = None) -> Said:
+        if folder is not None:
+            monkeypatch.chdir(folder)
+        capfd.readouterr()
+        return Said(cli.main(words), *capfd.readouterr())
+
+    with open(os.devnull) as nobody:
+        monkeypatch.setattr("sys.stdin", nobody)
+        monkeypatch.chdir(ground.root)
+        yield act
 
 
 def loss(value: float, path: str = "loss.txt") -> dict[str, Any]:

@@ -77,6 +77,14 @@ async def test_yes_never_spends_without_a_bound_that_was_named(site: Site) -> No
     approval.require_ceiling(replace(hasty, config=replace(hasty.config, max_cost=math.inf)), 0.3)
 
 
+async def test_a_ceiling_pays_for_one_proposal_at_least(site: Site) -> None:
+    small = replace(site, config=replace(site.config, max_cost=0.2))
+    with pytest.raises(UsageError, match=r"--max-cost 0\.2 does not pay for one proposal, which may cost \$0\.30"):
+        approval.require_ceiling(small, 0.3)
+    approval.require_ceiling(small, 0.3, 0.1)
+    assert (await ask(site, "0.2", "0.3", cost=0.3)).max_cost == 0.3
+
+
 async def test_workers_are_bounded_by_memory_unless_the_user_named_a_number(site: Site) -> None:
     assert (await ask(site, "y", peak=3 * GIGABYTE)).max_workers == 2
     assert (await ask(site, "y", peak=GIGABYTE)).max_workers is None

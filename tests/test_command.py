@@ -294,6 +294,9 @@ def test_claude_code_is_capped_and_uses_the_subscription_where_there_is_no_key(
 
 def test_other_words_are_a_shell_command() -> None:
     assert command_of("./edit.sh | tee log", environment={}, find=nowhere) == "./edit.sh | tee log"
+    assert command_of("cd tools && ./edit", environment={}, find=nowhere) == "cd tools && ./edit"
+    with pytest.raises(UsageError, match="no `claud` on PATH; known agents are claude-code"):
+        command_of("claud -p fix", environment={}, find=nowhere)
     with pytest.raises(UsageError):
         command_of("  ", environment={})
 

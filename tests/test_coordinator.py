@@ -15,7 +15,7 @@ from autoresearch.brief import Brief
 from autoresearch.config import RunConfig
 from autoresearch.coordinator import Coordinator, Parts
 from autoresearch.errors import NoSlotLeft, ProposalDeferred, ProposalFailed
-from autoresearch.events import Approved, Began, Resumed, Stamped
+from autoresearch.events import Approved, Began, Ended, Resumed, Stamped
 from autoresearch.metric import Metric
 from autoresearch.protocols import Request, Slot
 from autoresearch.state import Run, fold
@@ -80,6 +80,7 @@ class Night:
             if isinstance(slots, int)
             else slots
         )
+        self.measurer = FakeMeasurer(self.slots)
 
     async def approve(self, metric: Metric, baseline: Measurement) -> Approved:
         return Approved(metric)
@@ -90,7 +91,7 @@ class Night:
     def coordinator(self, run: Run) -> Coordinator:
         parts = Parts(
             repository=self.repository,
-            measurer=FakeMeasurer(self.slots),
+            measurer=self.measurer,
             proposer=self.proposer,
             store=self.store,
             listeners=[self.listener],
@@ -284,6 +285,21 @@ async def test_a_slot_that_fails_is_retried_and_then_retired() -> None:
     assert all(trial.worker == 0 for trial in night.rows)
 
 
+async def test_a_candidate_that_no_slot_can_hold_is_a_crash_and_costs_no_slot() -> None:
+    repository = MemoryRepository({"x.txt": b"100\n"})
+
+    def poisoned(files: Files, request: Request) -> str:
+        if files["x.txt"] == b"98\n":
+            raise OSError("File name too long")
+        return show_x(files, request)
+
+    night = Night(config=replace(CONFIG, max_trials=5), repository=repository, evaluate=poisoned, slots=2)
+    await night.pass_by()
+    assert night.reasons()[2] is Reason.DOES_NOT_APPLY
+    assert len(night.rows) == 6
+    assert night.tip == b"95\n"
+
+
 async def test_a_run_without_a_slot_cannot_go_on() -> None:
     def broken(files: Files, request: Request) -> str:
         raise OSError("No space left on device")
@@ -419,3 +435,56 @@ async def test_slots_are_busy_where_a_proposal_takes_as_long_as_a_measurement() 
     taken = anyio.current_time() - began
     measured = sum(len(slot.started) for slot in slots)
     assert measured / (8 * taken) >= 0.9
+
+
+async def test_the_end_says_how_long_this_process_ran() -> None:
+    night = Night(slots=1)
+    await night.pass_by()
+    began = anyio.current_time()
+    await anyio.sleep(1000.0)
+    await night.resume(max_trials=14)
+    ends = [stamped.event for stamped in night.store.stamped if isinstance(stamped.event, Ended)]
+    first, second = (end.facts["seconds"] for end in ends)
+    assert 0 < second < first <= began
+
+
+async def test_a_measurer_without_a_slot_ends_the_run() -> None:
+    with pytest.raises(BaseExceptionGroup) as caught, anyio.fail_after(10):
+        await Night(slots=[]).pass_by()
+    assert caught.group_contains(NoSlotLeft, match="no slot")
+
+
+async def test_a_run_that_has_nothing_left_to_do_ends_before_any_slot_is_there() -> None:
+    night = Night(slots=1, config=replace(CONFIG, max_trials=1))
+    await night.pass_by()
+
+    class SlowMeasurer(FakeMeasurer):
+        async def slots(self) -> AsyncIterator[Slot]:
+            await anyio.sleep_forever()
+            for slot in self._slots:
+                yield slot
+
+    night.measurer = SlowMeasurer(night.slots)
+    with anyio.fail_after(10):
+        assert await night.resume() == "--max-trials reached"
+    assert len([stamped for stamped in night.store.stamped if isinstance(stamped.event, Ended)]) == 2
+
+
+async def test_a_timer_that_goes_off_early_wakes_no_one_before_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or a server that asked for patience would be waited for in vain, with nothing else under way."""
+    sleep = anyio.sleep
+
+    async def hasty(seconds: float) -> None:
+        await sleep(seconds if seconds < 0.01 else seconds - 0.001)
+
+    monkeypatch.setattr(anyio, "sleep", hasty)
+    calls = iter(range(100))
+
+    def choose(brief: Brief, files: Files) -> Change:
+        if next(calls) == 0:
+            raise ProposalDeferred("overloaded", retry_after_seconds=30.0)
+        return put(50 - brief.trial)
+
+    night = Night(choose, replace(CONFIG, max_trials=1, proposers=1), slots=1)
+    with anyio.fail_after(3600):
+        assert await night.pass_by() == "--max-trials reached"

@@ -135,6 +135,9 @@ async def test_time_counts_only_while_a_process_ran(store: SQLiteStore, run_dir:
     await append(store, Ended("b", {"slot_use": 1.0, "slots": 2, "seconds": 30.0}), start=9030.0)
     record = history.read_run(run_dir)
     assert (record.seconds, record.ended_at, record.slot_use) == (90.0, 9030.0, 0.875)
+    await append(store, resumed, Ended("c", {"slot_use": 0.0, "slots": 0, "seconds": 1.0}), start=9990.0)
+    record = history.read_run(run_dir)
+    assert (record.slots, record.slot_use) == (2, 0.875)
 
 
 @pytest.mark.parametrize(("spreads", "deterministic"), [((), None), ((0.0, 0.0), True), ((0.0, 0.1), False)])
@@ -225,7 +228,7 @@ async def test_the_latest_run_is_meant_where_none_is_named(tmp_path: Path) -> No
         history.resolve_tag(tmp_path, None)
     for tag, at in (("first", 1000.0), ("second", 2000.0)):
         async with SQLiteStore.open(tmp_path / history.FOLDER / tag) as store:
-            await append(store, BEGAN, start=at)
+            await append(store, BEGAN, Approved(METRIC), start=at)
     async with SQLiteStore.open(tmp_path / history.FOLDER / "stillborn"):
         pass
     assert [info.tag for info in history.runs(tmp_path)] == ["first", "second"]
@@ -242,7 +245,7 @@ async def test_the_latest_run_is_meant_where_none_is_named(tmp_path: Path) -> No
 async def test_a_damaged_run_does_not_hide_the_others(tmp_path: Path) -> None:
     broken = tmp_path / history.FOLDER / "broken"
     async with SQLiteStore.open(broken.with_name("whole")) as store:
-        await append(store, BEGAN)
+        await append(store, BEGAN, Approved(METRIC))
     os.mkdir(broken)
     await anyio.Path(broken / "run.db").write_bytes(b"not a database, whatever its name says " * 50)
     assert {info.tag for info in history.runs(tmp_path)} == {"broken", "whole"}

@@ -5,175 +5,17 @@ Each checkout is made once and serves several runs, each of which has to leave i
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import os
 import shlex
 import shutil
-import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from autoresearch import cli
-from tests.ground import picture
-
-SCRIPTS = Path(sys.executable).parent
-OURS = ("objects", "refs/autoresearch", "refs/heads/autoresearch", "logs/refs/heads/autoresearch", "info/exclude")
-"""Below .git, what a run may write; of info/exclude one line."""
-HEAD_LINES = 9
-"""Of the summary, up to the best metric."""
-
-
-# Checkouts and runs -------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Ended:
-    """What a command left: its texts, and the run's table where there is one."""
-
-    code: int
-    out: str
-    err: str
-    rows: Sequence[Mapping[str, str]]
-
-    @property
-    def verdicts(self) -> dict[int, tuple[str, str, str]]:
-        """By trial: status, reason, description."""
-        return {int(row["trial"]): (row["status"], row["reason"], row["description"]) for row in self.rows}
-
-    @property
-    def values(self) -> dict[int, str]:
-        """By trial, as written in the second column, which is the metric's."""
-        return {int(row["trial"]): list(row.values())[1] for row in self.rows}
-
-    @property
-    def head(self) -> list[str]:
-        return self.summary[:HEAD_LINES]
-
-    @property
-    def summary(self) -> list[str]:
-        return self.out[self.out.index("=== Autoresearch Summary ===") :].splitlines()
-
-    @property
-    def plan(self) -> str:
-        """What stands before the first line with a time of day, its wrapped lines joined."""
-        return " ".join(self.out.partition("=== Autoresearch Summary ===")[0].split())
-
-
-@dataclass(frozen=True)
-class Checkout:
-    """A repository of a user, with a shell's environment."""
-
-    root: Path
-    env: Mapping[str, str]
-
-    def sh(self, *words: str) -> str:
-        done = subprocess.run(words, cwd=self.root, env=self.env, capture_output=True, text=True)
-        assert done.returncode == 0, f"{words}: {done.stdout}{done.stderr}"
-        return done.stdout
-
-    def git(self, *words: str) -> str:
-        return self.sh("git", *words)
-
-    def commit(self, files: Mapping[str, str]) -> None:
-        for name, text in files.items():
-            path = self.root / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text)
-        if not (self.root / ".git").exists():
-            self.git("init", "-q", "-b", "main")
-        self.git("add", "-A")
-        self.git("-c", "commit.gpgsign=false", "commit", "-q", "-m", "Files")
-
-    def replay(self, *lines: tuple[str, Mapping[str, Any]]) -> str:
-        """A proposer of these hypotheses and edits."""
-        path = self.root.parent / "lines.jsonl"
-        rows = [{"hypothesis": hypothesis, "edits": [edit]} for hypothesis, edit in lines]
-        path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
-        return f"replay:{path}"
-
-    def do(self, *words: str, folder: str = "") -> Ended:
-        """Autoresearch with these words; a run needs `--tag` among them. The checkout must be the same afterwards."""
-        out, err = io.StringIO(), io.StringIO()
-        with self.untouched(), self.entered(folder), redirect_stdout(out), redirect_stderr(err):
-            code = cli.main(words)
-        print(out.getvalue(), err.getvalue())
-        tag = words[words.index("--tag") + 1] if "--tag" in words else ""
-        table = self.root / ".autoresearch" / tag / "results.tsv"
-        rows: Sequence[Mapping[str, str]] = ()
-        if tag and table.exists():
-            with table.open(newline="") as file:
-                rows = list(csv.DictReader(file, dialect="excel-tab"))
-        return Ended(code, out.getvalue(), err.getvalue(), rows)
-
-    def refuse(self, *words: str, folder: str = "") -> str:
-        """The complaint of a run that cannot start; nothing is left of it."""
-        refs = self.git("for-each-ref")
-        runs = {path.name for path in self.root.glob(".autoresearch/*")}
-        ended = self.do(*words, folder=folder)
-        assert ended.code == 2
-        assert (self.git("for-each-ref"), {path.name for path in self.root.glob(".autoresearch/*")}) == (refs, runs)
-        return ended.err
-
-    @contextmanager
-    def entered(self, folder: str) -> Iterator[None]:
-        """This process stands in the shell's place."""
-        outer, place = dict(os.environ), os.getcwd()
-        os.environ.clear()
-        os.environ.update(self.env)
-        os.chdir(self.root / folder)
-        try:
-            yield
-        finally:
-            os.chdir(place)
-            os.environ.clear()
-            os.environ.update(outer)
-
-    @contextmanager
-    def untouched(self) -> Iterator[None]:
-        before = self._face()
-        yield
-        after = self._face()
-        assert {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)} == set()
-
-    def _face(self) -> dict[str, str]:
-        """All files but ours, and what git says."""
-        ours = tuple(str(self.root / path) for path in (".autoresearch", *(f".git/{path}" for path in OURS)))
-        face = {path: look for path, look in picture(self.root).items() if not path.startswith(ours)}
-        for words in (
-            "status --porcelain --branch",
-            "worktree list",
-            "config --list",
-            "stash list",
-            "branch --list m*",
-        ):
-            face[words] = self.git(*words.split())
-        exclude = (self.root / ".git" / "info" / "exclude").read_text().splitlines()
-        assert exclude.count(".autoresearch/") <= 1
-        face["exclude"] = "\n".join(line for line in exclude if line != ".autoresearch/")
-        return face
-
-    def log(self, tag: str) -> list[str]:
-        """The subjects of the run's commits, oldest first."""
-        return self.git("log", "--reverse", "--format=%s", f"main..autoresearch/{tag}").splitlines()
-
-    def show(self, tag: str, path: str) -> str:
-        return self.git("show", f"autoresearch/{tag}:{path}")
-
-
-def old(path: str, old: str, new: str) -> dict[str, str]:
-    return {"path": path, "old": old, "new": new}
-
-
-def whole(path: str, content: str) -> dict[str, str]:
-    return {"path": path, "content": content}
+from tests.checkouts import HEAD_LINES, SCRIPTS, Checkout, made, old, whole
 
 
 @pytest.fixture(scope="module")
@@ -200,15 +42,6 @@ def _git_config(home: Path) -> Path:
     path = home / "gitconfig"
     path.write_text("[user]\n\tname = Jo\n\temail = jo@example.org\n[commit]\n\tgpgsign = true\n")
     return path
-
-
-def made(factory: pytest.TempPathFactory, env: Mapping[str, str], files: Mapping[str, str]) -> Checkout:
-    """A checkout of its own folder, with these files committed."""
-    root = factory.mktemp("work") / "checkout"
-    root.mkdir()
-    checkout = Checkout(root, env)
-    checkout.commit(files)
-    return checkout
 
 
 # 1 and 2: a package with a src layout, installed as editable into a .venv of the checkout ---------------------------
@@ -479,6 +312,7 @@ def test_training_with_uv(training: Checkout) -> None:
         "Baseline metric: 0.92",
         "Best metric: 0.9 (improvement: -2.2%)",
     ]
+    assert "trial 2 crashed (exit: status 1): double model width (OOM)" in ended.plan
     assert training.show("uv", "train.py") == TRAIN.replace("0.02", "0.04")
     log = (training.root / ".autoresearch" / "uv" / "logs" / "2.log").read_text()
     assert "--- run.log\n" in log and "MemoryError: CUDA out of memory" in log
@@ -783,6 +617,7 @@ def test_settings_and_nothing_but_workers(pipeline: Checkout, tmp_path: Path) ->
     rows = [row.split("\t") for row in table[1:]]
     assert {int(row[6]): (row[2], row[5]) for row in rows} == EXTRACTED
     assert "Workers        8, " in said
+    assert "Stops          after the last line of its file" in said
     assert "Best metric: 75 (improvement: +50.0%)\n" in said
 
 

@@ -76,10 +76,10 @@ async def test_a_run_asks_one_question_and_leaves_a_summary(checkout: Path) -> N
 
 
 async def test_without_anybody_to_ask_nothing_is_measured(checkout: Path, cache: Path) -> None:
-    config = replace(CONFIG, measure="touch measured; cat x.txt")
+    config = replace(CONFIG, measure=f"touch {cache.parent}/measured; cat x.txt")
     with pytest.raises(UsageError, match="--yes"):
         await launch.run(config, folder=checkout, console=MemoryConsole(), proposer=smaller())
-    assert not cache.exists()
+    assert "measured" not in {path.name for path in files_below(cache.parent)}
 
 
 async def test_a_direction_that_the_words_do_not_tell_is_asked_for(checkout: Path) -> None:

@@ -112,7 +112,9 @@ def test_states_that_last_are_said_once() -> None:
 
 def test_a_drain_with_nothing_to_end_is_not_said() -> None:
     drained = replace(SNAPSHOT, draining="--max-trials reached", slots=(SlotView(0, "GPU 0"),))
-    assert texts(told(TimePassed(), Ended("--max-trials reached"), snapshot=drained)) == ["stopped: --max-trials reached"]
+    assert texts(told(TimePassed(), Ended("--max-trials reached"), snapshot=drained)) == [
+        "stopped: --max-trials reached"
+    ]
 
 
 def test_what_is_only_said_to_those_who_asked_for_more() -> None:

@@ -175,7 +175,7 @@ async def test_a_setup_that_fails_says_why(measurer: Open) -> None:
     async with measurer(setup="echo no such tool >&2; exit 3", slots=2, on_problem=said.append) as here:
         with pytest.raises(UsageError, match=r"setup failed \(exit 3\): echo no such tool.*\nno such tool"):
             await first(here)
-    assert len(said) == 2
+    assert said == []  # the error has said it
 
 
 async def test_a_slot_that_cannot_be_set_up_is_said_and_left_out(measurer: Open, project: Project) -> None:

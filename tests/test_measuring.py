@@ -4,8 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from autoresearch.actions import Approve, Measure, Wake
+from autoresearch.actions import Action, Approve, Measure, Propose, Stop, Wake
+from autoresearch.config import RunConfig
+from autoresearch.events import Approved, Began, Measured, SlotReady
+from autoresearch.state import Run
+from autoresearch.trial import Measurement, Purpose
 from tests.world import CONFIG, World
+
+PASS_RATE = RunConfig(objective="maximize pass rate", measure="pytest | tail -1", scope=("x.py",))
+PASS, FLAKY = "3 passed in 0.10s\n", "1 failed, 2 passed in 0.10s\n"
 
 
 def test_every_run_of_the_baseline_may_take_an_hour() -> None:
@@ -31,3 +38,33 @@ def test_the_time_may_be_up_before_the_baseline_is_done() -> None:
     world.measure(world.asked(Measure))
     assert world.stopped == "--max-time reached"
     assert world.rows[0].n == 2
+
+
+def after_baseline(*outputs: str) -> list[Action]:
+    """What a run with one slot does, from the first measurement of the unchanged code to the last of these."""
+    run = Run(Began(PASS_RATE.to_row(), "base", "tree"), 0.0)
+    actions = run.tell(0.0, SlotReady(0, ""))
+    told = list[Action]()
+    for output in outputs:
+        assert any(isinstance(action, Measure) for action in actions)
+        measured = Measurement(None, exit_code=0, stdout=output, wall_seconds=0.1)
+        actions = run.tell(1.0, Measured(0, 0, Purpose.BASELINE, "base", measured))
+        for action in actions:
+            if isinstance(action, Approve):
+                actions += run.tell(1.0, Approved(action.metric))
+        told += actions
+    return told
+
+
+def test_nothing_is_proposed_where_nothing_is_left_to_gain() -> None:
+    told = after_baseline(PASS, PASS, PASS)
+    assert not any(isinstance(action, Propose) for action in told)
+    assert [action.why for action in told if isinstance(action, Stop)] == [
+        "nothing left to gain: the metric is at its bound"
+    ]
+
+
+def test_a_bound_that_is_not_always_reached_leaves_something_to_gain() -> None:
+    told = after_baseline(PASS, FLAKY, PASS)
+    assert any(isinstance(action, Propose) for action in told)
+    assert not any(isinstance(action, Stop) for action in told)

@@ -220,6 +220,10 @@ def test_a_regex_with_two_groups_is_refused() -> None:
     assert "2 groups" in refused("x=1\n", "minimize x", r"(x)=(\d)")
 
 
+def test_a_broken_regex_is_refused() -> None:
+    assert "is no regular expression: nothing to repeat" in refused("x=1\n", "minimize x", r"x=(*\d)")
+
+
 @pytest.mark.parametrize(
     "printed",
     [

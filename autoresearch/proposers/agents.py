@@ -18,6 +18,7 @@ CLAUDE_CODE_CAP_USD = 0.5
 """What one call of claude-code may cost where `--agent-cost` names nothing else."""
 
 _DO_IT = "Do what the text on standard input asks, in this folder."
+_SHELL_WORDS = frozenset(["cd", "command", "eval", "exec", "export", "for", "if", "set", "source", "test", "time", "while"])
 _PRESETS: dict[str, tuple[str, str, tuple[str, ...]]] = {
     # name: (program, package, arguments); the prompt comes on stdin: an argument has room for 128 KiB only
     "claude-code": (
@@ -60,6 +61,10 @@ def command_of(
     if not agent.strip():
         raise UsageError(f"--agent names no command; known agents: {', '.join(_PRESETS)}")
     if agent not in _PRESETS:
+        word = agent.split()[0]
+        if re.fullmatch(r"[\w.+-]+", word) and word not in _SHELL_WORDS and find(word) is None:
+            known = ", ".join(_PRESETS)
+            raise UsageError(f"--agent {agent}: no `{word}` on PATH; known agents are {known}, or name any program")
         return agent
     program, install, arguments = _PRESETS[agent]
     path = find(program)

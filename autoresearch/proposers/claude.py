@@ -25,19 +25,12 @@ from autoresearch.errors import (
     UsageError,
 )
 from autoresearch.prompt import CHARS_PER_TOKEN, build
-from autoresearch.proposers.conversation import (
-    OVERHEAD_TOKENS,
-    WORST_CHARS_PER_TOKEN,
-    Answer,
-    Conversation,
-    affordable_tokens,
-    objection,
-)
+from autoresearch.proposers.conversation import Answer, Conversation, affordable_tokens, answer_usd, objection
 from autoresearch.proposers.endpoint import Endpoint, available, endpoint, only, weights
 from autoresearch.proposers.faults import RequestRefused, fault
 from autoresearch.proposers.lookups import MAX_RESULT_CHARS, TOOLS, look_up
 from autoresearch.proposers.material import MaterialReader
-from autoresearch.proposers.pricing import cost_usd, priced
+from autoresearch.proposers.pricing import priced
 from autoresearch.protocols import Tree
 from autoresearch.reply import one_line, settle
 from autoresearch.scope import Scope
@@ -60,6 +53,8 @@ MAX_LOOK_UPS = 6
 """Answers of one proposal in which the model may look things up."""
 LOOK_UP_CHARS = 80_000
 """Of all results of one proposal's look-ups."""
+LEAST_OUTPUT_TOKENS = 4_000
+"""Of an answer under a small ceiling."""
 COVERED_ANSWERS = 2
 """Answers of the largest size that one proposal's cost is bounded by; smaller ones may be more."""
 REFUSALS_IN_A_ROW = 3
@@ -139,6 +134,12 @@ class ClaudeProposer:
     def cost_bound_usd(self) -> float:
         """The most that one proposal can cost: no further request is made that could cost more."""
         return max((self._bound_usd(model) for model in self._weights), default=0.0)
+
+    @property
+    def cost_least_usd(self) -> float:
+        """What one short answer to a full prompt can cost."""
+        least = (answer_usd(model, self._prompt_tokens(model), LEAST_OUTPUT_TOKENS) for model in self._weights)
+        return max(least, default=0.0)
 
     def tell(self, trial: Trial) -> None:
         """Nothing to learn: each brief carries the history."""
@@ -260,8 +261,7 @@ class ClaudeProposer:
         return OUTPUT_TOKENS[self._config.effort] if model.startswith("claude-") else LOCAL_OUTPUT_TOKENS
 
     def _bound_usd(self, model: str) -> float:
-        sent = int(self._prompt_tokens(model) * CHARS_PER_TOKEN / WORST_CHARS_PER_TOKEN) + OVERHEAD_TOKENS
-        return COVERED_ANSWERS * cost_usd(model, Usage(input=sent, written=sent, output=self._output_tokens(model)))
+        return COVERED_ANSWERS * answer_usd(model, self._prompt_tokens(model), self._output_tokens(model))
 
     def _limit_usd(self, model: str, brief: Brief) -> float:
         """What this proposal may cost; infinite where the model has no price."""

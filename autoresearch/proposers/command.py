@@ -49,6 +49,7 @@ class CommandProposer:
 
     repairs = True
     ordered = False
+    cost_least_usd = 0.0
 
     def __init__(
         self,

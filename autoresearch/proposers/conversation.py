@@ -10,7 +10,7 @@ from typing import Any
 
 from autoresearch.edits import decode, nearest_lines
 from autoresearch.errors import ChangeRejected, ProposalFailed
-from autoresearch.prompt import EDIT_RULES, Prompt, cap, clean, fence
+from autoresearch.prompt import CHARS_PER_TOKEN, EDIT_RULES, Prompt, cap, clean, fence
 from autoresearch.proposers.lookups import SUBMIT
 from autoresearch.proposers.pricing import cost_usd
 from autoresearch.reply import from_submission, parse
@@ -164,6 +164,12 @@ class Conversation:
         else:
             self._messages.append({"role": "user", "content": content})
         self._new_chars += sum(map(len, texts)) + len(then)
+
+
+def answer_usd(model: str, prompt_tokens: int, output_tokens: int) -> float:
+    """The most that one answer of that length to a prompt of that budget costs; 0 where the model has no price."""
+    sent = int(prompt_tokens * CHARS_PER_TOKEN / WORST_CHARS_PER_TOKEN) + OVERHEAD_TOKENS
+    return cost_usd(model, Usage(input=sent, written=sent, output=output_tokens))
 
 
 def affordable_tokens(talk: Conversation, left_usd: float, most: int) -> int:

@@ -93,7 +93,7 @@ class MutateProposer:
 
     repairs = False
     ordered = False
-    cost_bound_usd = 0.0
+    cost_bound_usd = cost_least_usd = 0.0
 
     def __init__(self, scope: Scope, seed: int = 0) -> None:
         self._scope = scope

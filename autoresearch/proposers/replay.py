@@ -36,7 +36,7 @@ class ReplayProposer:
 
     repairs = False
     ordered = True
-    cost_bound_usd = 0.0
+    cost_bound_usd = cost_least_usd = 0.0
 
     def __init__(self, lines: Sequence[ReplayLine]) -> None:
         self._lines = tuple(lines)

@@ -10,7 +10,7 @@ from autoresearch.results import short_commit
 from autoresearch.trial import Outcome, Trial
 
 
-def render(record: RunRecord, remeasured: str = "skipped (not measured)") -> str:
+def render(record: RunRecord, remeasured: str = "skipped (not available yet)") -> str:
     """The run in words, ending with a line break.
 
     `remeasured` says what measuring baseline and best afresh has given: `A -> B (gain, interval, n)`, or
@@ -96,7 +96,7 @@ def _stopped(record: RunRecord) -> str:
         case RunState.DRAINING:
             return f"not yet, running measurements end (pid {record.pid})"
         case RunState.INTERRUPTED:
-            return "interrupted, its process is gone"
+            return f"interrupted; `autoresearch resume {record.tag}` finishes what was running"
         case RunState.ENDED:
             return plain.one_line(record.stop_reason or "")
 
