@@ -24,6 +24,7 @@ from anyio import Lock, to_thread
 from autoresearch.checkout import Checkout, inspect
 from autoresearch.edits import apply_edits
 from autoresearch.errors import BranchLost, ChangeRejected, RepositoryError
+from autoresearch.merging import merge_lines
 from autoresearch.plumbing import (
     LINK,
     REGULAR,
@@ -119,10 +120,36 @@ class GitRepository:
         status, out, complaint = await git.attempt("merge-tree", "--write-tree", "-z", "--no-messages", ours, theirs)
         if status not in (0, 1):
             raise RepositoryError(f"git merge-tree failed ({status}): {' '.join(complaint.split())[:500]}")
+        tree, *conflicts = records(out)
         if status == 1:
-            return None
-        tree = records(out)[0]
+            settled = await self._settle(conflicts)
+            if settled is None:
+                return None
+            tree = await write_tree(git, tree, settled)
         return await self._candidate(trial, onto, tree, text((await read_commit(git, candidate)).message))
+
+    async def _settle(self, conflicts: Sequence[str]) -> dict[str, Entry | None] | None:
+        """What takes the place of files that git could not merge, each given as `mode object stage<TAB>path`.
+
+        None where one of them is no text of three versions, or both sides change the same lines.
+        """
+        sides: dict[str, list[Entry]] = {}
+        for conflict in conflicts:
+            if not conflict:
+                break
+            said, path = conflict.split("\t", 1)
+            mode, name, _ = said.split()
+            sides.setdefault(path, []).append(Entry(mode, name))
+        settled: dict[str, Entry | None] = {}
+        for path, versions in sides.items():
+            if len(versions) != 3 or len({entry.mode for entry in versions}) > 1 or versions[0].mode not in REGULAR:
+                return None
+            merged = merge_lines(*await blobs(self._git, [entry.object for entry in versions]))
+            if merged is None:
+                return None
+            (name,) = await write_blobs(self._git, [merged])
+            settled[path] = Entry(versions[0].mode, name)
+        return settled
 
     async def diff(self, commit: str, against: str) -> str:
         """What `commit` changes against another, as text."""
@@ -286,8 +313,8 @@ class GitRepository:
         say, self._on_note = self._on_note, None
         if say is not None:
             say(
-                f"autoresearch/{self._tag} is checked out in {place}, so it stays where it is: keeps are on {self._tip}, "
-                "and the branch follows when it is free, at the latest at the next start"
+                f"autoresearch/{self._tag} is checked out in {place}, so it stays where it is: "
+                f"keeps are on {self._tip}, and the branch follows when it is free, at the latest at the next start"
             )
 
     async def _move(self, name: str, commit: str) -> None:

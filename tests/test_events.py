@@ -38,16 +38,13 @@ KNOWN: dict[str, st.SearchStrategy[Any]] = {
         extra=st.dictionaries(TEXTS, NUMBERS, max_size=2),
         tail=TEXTS,
     ),
-    "cost_bound_usd": NUMBERS,
-    "cost_usd": NUMBERS,
-    "max_cost": st.none() | NUMBERS,
-    "retry_after_seconds": st.none() | NUMBERS,
 }
+BY_TYPE: dict[Any, st.SearchStrategy[Any]] = {"float": NUMBERS, "float | None": st.none() | NUMBERS}
 
 
 def events_of(kind: type) -> st.SearchStrategy[Event]:
     """Any event of a kind, every field drawn."""
-    drawn: dict[str, Any] = {field.name: KNOWN.get(field.name, ...) for field in fields(kind)}
+    drawn: dict[str, Any] = {field.name: KNOWN.get(field.name, BY_TYPE.get(field.type, ...)) for field in fields(kind)}
     return st.builds(kind, **drawn)
 
 

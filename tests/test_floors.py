@@ -10,7 +10,7 @@ import pytest
 
 FLOORS = {
     0: "errors version",
-    1: "metric objective quantities tools trial events scope edits plain values",
+    1: "metric objective quantities tools trial events scope edits merging plain values",
     2: "config protocols brief snapshot plan template record",
     3: """acceptance population schedule budget prompt tried reply state actions archive asking baseline candidates
           clock ending life measuring proposals resuming slots stopping results dealing""",

@@ -349,6 +349,15 @@ class TestMerge:
         # The parent's own change (a = 100) is no part of what moves.
         assert await repository.tree(merged.commit).read("src/model.py") == b"a = 1\nb = 2\nc = 3\nd = 4\ne = 50\n"
 
+    async def test_neighbouring_lines_do_not_conflict(self, repo: Path) -> None:
+        repository = await opened(repo)
+        one = await repository.apply(1, head(repo), replace("train.py", "lr = 1", "lr = 2"))
+        two = await repository.apply(2, head(repo), replace("train.py", "steps = 2", "steps = 5"))
+        merged = await repository.merge(2, two.commit, head(repo), one.commit)
+        assert merged is not None
+        assert (merged.added, merged.removed) == (1, 1)
+        assert git(repo, "show", f"{merged.commit}:train.py") == "lr = 2\nsteps = 5\nwidth = 3"
+
     async def test_a_conflict_is_none(self, repo: Path) -> None:
         repository = await opened(repo)
         one = await repository.apply(1, head(repo), replace("train.py", "lr = 1", "lr = 2"))

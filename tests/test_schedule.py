@@ -20,8 +20,15 @@ from autoresearch.trial import Purpose
 
 ORDER = [Purpose.FEEDBACK, Purpose.ANCHOR, Purpose.CONFIRM, Purpose.SCREEN, Purpose.FINAL]
 WORKS = st.lists(st.builds(Work, st.integers(0, 5), st.sampled_from("xy"), st.sampled_from(ORDER)))
+
+
+def load_of(slots: int, free: int, proposing: int, queued: int, others: int) -> Load:
+    """What is proposed or queued lives."""
+    return Load(slots, free, proposing, queued, proposing + queued + others)
+
+
 LOADS = st.builds(
-    Load, st.integers(1, 8), st.integers(0, 8), st.integers(0, 40), st.integers(0, 40), st.integers(0, 80)
+    load_of, st.integers(1, 8), st.integers(0, 8), st.integers(0, 40), st.integers(0, 40), st.integers(0, 9)
 )
 PACES = st.builds(Pace, st.floats(0, 100), st.floats(0, 100))
 

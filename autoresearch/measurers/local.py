@@ -215,11 +215,12 @@ class LocalSlot:
             await run_sync(_empty, self._folder / "tmp")
             measurement = await self._stages(commit, request)
             # Asked of our own folder: the candidate may have removed its worktree.
-            full = not measurement.ok and shutil.disk_usage(self._folder).free < MIN_FREE_BYTES
+            failed = measurement.failure is not None or measurement.exit_code != 0
+            full = failed and shutil.disk_usage(self._folder).free < MIN_FREE_BYTES
         except (RepositoryError, OSError) as error:
             raise SlotLost(f"slot {self.number}: {error}") from error
         if full:
-            raise SlotLost(f"slot {self.number}: the disk is full")
+            raise SlotLost(f"slot {self.number}: the disk that holds {self._folder} is full")
         return replace(measurement, seconds_total=time.perf_counter() - began)
 
     async def _stages(self, commit: str, request: Request) -> Measurement:

@@ -18,7 +18,7 @@ CLAUDE_CODE_CAP_USD = 0.5
 """What one call of claude-code may cost where `--agent-cost` names nothing else."""
 
 _DO_IT = "Do what the text on standard input asks, in this folder."
-_SHELL_WORDS = frozenset(["cd", "command", "eval", "exec", "export", "for", "if", "set", "source", "test", "time", "while"])
+_SHELL_WORDS = ("cd", "command", "eval", "exec", "export", "for", "if", "set", "source", "test", "time", "while")
 _PRESETS: dict[str, tuple[str, str, tuple[str, ...]]] = {
     # name: (program, package, arguments); the prompt comes on stdin: an argument has room for 128 KiB only
     "claude-code": (
