@@ -94,14 +94,17 @@ class Verdict:
 
 
 def keep(reason: Reason) -> Verdict:
+    """It is kept, for this reason."""
     return Verdict(Decision.KEEP, reason)
 
 
 def discard(reason: Reason) -> Verdict:
+    """It is not kept, for this reason."""
     return Verdict(Decision.DISCARD, reason)
 
 
 def measure(candidate_runs: int, incumbent_runs: int = 0) -> Verdict:
+    """More measurements are wanted."""
     return Verdict(Decision.MEASURE, None, candidate_runs, incumbent_runs)
 
 

@@ -54,6 +54,7 @@ class Budget:
         return taken + usd <= self.limits.usd and self.usd < self.limits.usd
 
     def reserve(self, trial: int, usd: float) -> Budget:
+        """A trial is asked for whose proposal may cost this much."""
         return replace(self, reserved={**self.reserved, trial: usd}, live=self.live | {trial})
 
     def settle(self, trial: int, usd: float) -> Budget:

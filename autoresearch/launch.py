@@ -19,7 +19,7 @@ from autoresearch.config import RunConfig
 from autoresearch.errors import NoSlotLeft, RepositoryError, StoreError, UsageError
 from autoresearch.protocols import Console, Measurer, Proposer
 from autoresearch.schema import LOCK
-from autoresearch.session import Given, Session
+from autoresearch.session import Brought, Session
 from autoresearch.state import fold
 from autoresearch.store import RunLock, SQLiteStore
 from autoresearch.views import summary
@@ -45,10 +45,11 @@ async def run(
         RunStopped: it could not go on; `resume` may.
     """
     console = console or PlainConsole()
+    site = await wiring.look(config, folder or Path.cwd())
     name = wiring.GIVEN if proposer else await wiring.choose_proposer(config, console)
-    site = await wiring.look(wiring.with_defaults(config, name), folder or Path.cwd())
     approval.require_answers(config, console)
-    site = replace(site, config=await approval.with_direction(site.config, console))
+    config = await approval.with_direction(wiring.with_defaults(config, name), console)
+    site = replace(site, config=config)
     session: Session | None = None
     excluded = 0
     try:
@@ -57,7 +58,7 @@ async def run(
             try:
                 await _sweep(site, spare=LOCK)
                 async with SQLiteStore.open(site.run_dir) as store:
-                    session = Session(site, console, store, name, Given(proposer, measurer))
+                    session = Session(site, console, store, name, Brought(proposer, measurer))
                     await session.start()
             finally:
                 if session is None or not session.approved:

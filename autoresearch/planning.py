@@ -128,6 +128,7 @@ def checked(site: Site, record: RunRecord, proposer: str, missing: str, *, at_bo
 
 
 def workers(site: Site) -> str:
+    """How many slots, and on what."""
     devices = [str(device) for device in site.dealt.devices]
     if len(set(devices)) == 1:
         return f"{len(devices)}, {devices[0]}" + (" each" if len(devices) > 1 and "shared" not in devices[0] else "")

@@ -36,6 +36,7 @@ class Schedule:
     queues: dict[Purpose, deque[Work]] = field(default_factory=lambda: {purpose: deque() for purpose in _ORDER})
 
     def add(self, work: Work, *, first: bool = False) -> None:
+        """Queue a measurement behind those of its purpose, or before them."""
         queue = self.queues[work.purpose]
         if first:
             queue.appendleft(work)
@@ -59,9 +60,11 @@ class Schedule:
         return dropped
 
     def count(self, commit: str, purpose: Purpose) -> int:
+        """How many measurements of a commit wait for a purpose."""
         return sum(work.commit == commit for work in self.queues[purpose])
 
     def waiting(self, *purposes: Purpose) -> int:
+        """How many measurements wait, for these purposes or for any."""
         return sum(len(self.queues[purpose]) for purpose in purposes or _ORDER)
 
 
@@ -73,9 +76,11 @@ class Pace:
     measure_seconds: float = 0.0
 
     def proposed(self, seconds: float) -> Pace:
+        """With one more proposal that took this long."""
         return Pace(_average(self.propose_seconds, seconds), self.measure_seconds)
 
     def measured(self, seconds: float) -> Pace:
+        """With one more measurement that took this long."""
         return Pace(self.propose_seconds, _average(self.measure_seconds, seconds))
 
 

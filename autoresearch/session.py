@@ -28,7 +28,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 STOPPED_NOW = 130
 
 
-class Clock:
+class WallClock:
     """Seconds since the epoch when the process began, monotonic from then on."""
 
     def __init__(self) -> None:
@@ -39,7 +39,7 @@ class Clock:
 
 
 @dataclass(frozen=True, slots=True)
-class Given:
+class Brought:
     """What the caller brought along in place of what the settings say."""
 
     proposer: Proposer | None = None
@@ -50,7 +50,7 @@ class Session:
     """Used once. `exit_code` is 0, or 130 where it was stopped at once."""
 
     def __init__(
-        self, site: Site, console: Console, store: SQLiteStore, proposer: str, given: Given | None = None
+        self, site: Site, console: Console, store: SQLiteStore, proposer: str, given: Brought | None = None
     ) -> None:
         """`proposer` is its name, as `wiring.choose_proposer` gave it."""
         self.site = site
@@ -59,8 +59,8 @@ class Session:
         self.run: Run | None = None
         self.exit_code = 0
         self._proposer = proposer
-        self._given = given or Given()
-        self._now = Clock()
+        self._given = given or Brought()
+        self._now = WallClock()
         self._stack = AsyncExitStack()
 
     @property

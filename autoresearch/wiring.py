@@ -123,6 +123,7 @@ async def _new_tag(config: RunConfig, checkout: Checkout) -> str:
 
 
 def cache_of(config: RunConfig) -> Path:
+    """The folder in which worktrees are made: --worktrees, else the user's cache folder."""
     if config.worktrees is not None:
         return Path(config.worktrees).expanduser().absolute()
     if sys.platform == "darwin":

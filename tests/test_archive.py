@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autoresearch.archive import Archive
+from autoresearch.state.archive import Archive
 from autoresearch.trial import Edit, Outcome, Reason, Trial
 
 VALUES = st.lists(st.tuples(st.sampled_from("abcd"), st.floats(-1e3, 1e3)), max_size=40)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from autoresearch.asking import FIRST_WAIT_SECONDS, LEAST_WAIT_SECONDS, LONGEST_WAIT_SECONDS, Asking
+from autoresearch.state.asking import FIRST_WAIT_SECONDS, LEAST_WAIT_SECONDS, LONGEST_WAIT_SECONDS, Asking
 
 
 def test_requests_that_fail_together_count_once() -> None:

@@ -8,12 +8,12 @@ import random
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.ground import Ground, kill, picture, until
+from tests.ground import Act, Ground, in_process, kill, picture, until
 
 TAG = ("--tag", "t", "--yes", "--plain")
 ONE = (*TAG, "--workers", "1", "--proposers", "1")
@@ -45,6 +45,12 @@ ENDS = (
 @pytest.fixture
 def ground(tmp_path: Path) -> Ground:
     return Ground(tmp_path)
+
+
+@pytest.fixture
+def act(ground: Ground, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Iterator[Act]:
+    with in_process(ground, monkeypatch, capfd) as act:
+        yield act
 
 
 @pytest.fixture(scope="module")
@@ -172,15 +178,15 @@ def test_a_run_has_one_coordinator(ground: Ground) -> None:
     assert [row["loss"] for row in ground.rows()] == ["100.0", "90.0"]
 
 
-def test_an_ended_run_can_be_extended(ground: Ground) -> None:
+def test_an_ended_run_can_be_extended(ground: Ground, act: Act) -> None:
     lines = ground.replay(99, 98, 97, 96)
-    assert ground.do(*ground.words, *ONE, "--max-trials", "1", "--proposer", lines).returncode == 0
-    again = ground.do("resume")
-    assert (again.returncode, len(ground.rows())) == (0, 2)
-    assert "Stopped: --max-trials reached" in again.stdout
-    assert ground.do("resume", "t", "--max-trials", "3").returncode == 0
+    assert act(*ground.words, *ONE, "--max-trials", "1", "--proposer", lines).code == 0
+    again = act("resume")
+    assert (again.code, len(ground.rows())) == (0, 2)
+    assert "Stopped: --max-trials reached" in again.out
+    assert act("resume", "t", "--max-trials", "3").code == 0
     assert [row["loss"] for row in ground.rows()] == ["100.0", "99.0", "98.0", "97.0"]
-    assert "Experiments run: 3\n" in ground.do("status").stdout
+    assert "Experiments run: 3\n" in act("status").out
 
 
 # Stop conditions.
@@ -195,29 +201,29 @@ def test_an_ended_run_can_be_extended(ground: Ground) -> None:
         ("", "proposals exhausted", 6),
     ],
 )
-def test_what_ends_a_run(ground: Ground, options: str, ended: str, rows: int) -> None:
+def test_what_ends_a_run(ground: Ground, act: Act, options: str, ended: str, rows: int) -> None:
     lines = ground.replay(99, 98, 97, 96, 95)
-    done = ground.do(*ground.words, *ONE, *options.split(), "--proposer", lines)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert f"Stopped: {ended}\n" in done.stdout
+    done = act(*ground.words, *ONE, *options.split(), "--proposer", lines)
+    assert (done.code, done.err) == (0, "")
+    assert f"Stopped: {ended}\n" in done.out
     assert len(ground.rows()) == rows
 
 
-def test_patience_ends_a_run(ground: Ground) -> None:
-    done = ground.do(*ground.words, *ONE, "--patience", "2", "--proposer", ground.replay(99, 101, 102, 103, 98))
-    assert "Stopped: --patience: 2 trials without a keep\n" in done.stdout
+def test_patience_ends_a_run(ground: Ground, act: Act) -> None:
+    done = act(*ground.words, *ONE, "--patience", "2", "--proposer", ground.replay(99, 101, 102, 103, 98))
+    assert "Stopped: --patience: 2 trials without a keep\n" in done.out
     assert [row["loss"] for row in ground.rows()] == ["100.0", "99.0", "101.0", "102.0"]
 
 
-def test_a_metric_at_its_bound_ends_a_run(ground: Ground) -> None:
+def test_a_metric_at_its_bound_ends_a_run(ground: Ground, act: Act) -> None:
     ground.write("tests.txt", "1 failed, 4 passed in 0.10s\n")
     ground.git("add", "-A")
     ground.git("commit", "-q", "-m", "tests")
     fixed = {"hypothesis": "mend it", "edits": [{"path": "tests.txt", "content": "5 passed in 0.10s\n"}]}
     more = {"hypothesis": "add one", "edits": [{"path": "tests.txt", "content": "6 passed in 0.10s\n"}]}
     words = ("maximize pytest pass rate", "tail -1 tests.txt", "tests.txt")
-    done = ground.do(*words, *ONE, "--proposer", ground.replay(fixed, more))
-    assert "Stopped: nothing left to gain: the metric is at its bound\n" in done.stdout
+    done = act(*words, *ONE, "--proposer", ground.replay(fixed, more))
+    assert "Stopped: nothing left to gain: the metric is at its bound\n" in done.out
     assert [row["status"] for row in ground.rows()] == ["keep", "keep"]
 
 

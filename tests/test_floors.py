@@ -12,8 +12,8 @@ FLOORS = {
     0: "errors version",
     1: "metric objective quantities tools trial events scope edits merging plain values",
     2: "config protocols brief snapshot plan template record",
-    3: """acceptance population schedule budget prompt tried reply state actions archive asking baseline candidates
-          clock ending life measuring proposals resuming slots stopping results dealing""",
+    3: """acceptance population schedule budget prompt tried reply state actions
+          results dealing""",
     4: """coordinator repository checkout plumbing worktrees store schema history sandbox supervisor devices settings
           measurers proposers views testing""",
     5: "launch session approval wiring planning demo cli arguments __main__ __init__",

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autoresearch.life import Live, Stage, landing_message, memory_gb
 from autoresearch.metric import Direction, Metric, Reader, ReaderKind
+from autoresearch.state.life import Live, Stage, landing_message, memory_gb
 from autoresearch.trial import Candidate, Change, Edit, Measurement, Operator, Outcome, Purpose, Reason, Usage
 
 LOSS = Metric("val_bpb", Direction.MINIMIZE, Reader(ReaderKind.NAME, "val_bpb"))

@@ -16,6 +16,7 @@ import pytest
 
 from autoresearch.checkout import inspect
 from autoresearch.errors import SlotLost, UsageError
+from autoresearch.measurers import local
 from autoresearch.measurers.carry import CarryPlan
 from autoresearch.measurers.gpu import GpuMemory
 from autoresearch.measurers.local import LocalMeasurer, LocalSlot, Workplace
@@ -168,6 +169,20 @@ async def test_setup_cannot_write_the_users_git_config(measurer: Open, project: 
         assert (await slot.measure(project.base, again)).stdout == ""
         assert (await slot.measure(project.base, replace(asking("git config foo.baz"), metric=None))).stdout == ""
     assert (project.folder / ".git" / "config").read_bytes() == before
+
+
+async def test_a_full_disk_is_to_blame_for_what_fails_on_it_alone(
+    measurer: Open, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local, "MIN_FREE_BYTES", 1 << 62)
+    async with measurer() as here:
+        slot = await first(here)
+        unread = replace(ASK, metric=None)
+        assert (await slot.measure(project.base, ASK)).value == 3
+        assert (await slot.measure(project.base, unread)).exit_code == 0
+        for request in (replace(ASK, command="exit 1"), replace(unread, command="exit 1")):
+            with pytest.raises(SlotLost, match="the disk that holds .* is full"):
+                await slot.measure(project.base, request)
 
 
 async def test_a_setup_that_fails_says_why(measurer: Open) -> None:

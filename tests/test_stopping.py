@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from autoresearch.budget import Budget, Limits
 from autoresearch.config import RunConfig
 from autoresearch.metric import Direction
-from autoresearch.stopping import Standing, stop_reason
+from autoresearch.state.stopping import Standing, stop_reason
 
 STANDING = Standing(
     best=5.0,

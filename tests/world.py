@@ -49,9 +49,9 @@ from autoresearch.events import (
     kind_of,
     to_row,
 )
-from autoresearch.life import Live, Stage
-from autoresearch.proposals import has_place
 from autoresearch.state import Run, fold
+from autoresearch.state.life import Live, Stage
+from autoresearch.state.proposals import has_place
 from autoresearch.trial import (
     Candidate,
     Change,

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from autoresearch import candidates, life, measuring, proposals
 from autoresearch.actions import Land, Record
-from autoresearch.life import Live, Stage
+from autoresearch.state import candidates, life, measuring, proposals
+from autoresearch.state.life import Live, Stage
 from autoresearch.trial import Outcome, Purpose, Reason, mean
 
 if TYPE_CHECKING:
-    from autoresearch.state import Run
+    from autoresearch.state.run import Run
 
 
 def land(run: Run, live: Live, reason: Reason) -> None:
@@ -27,6 +27,7 @@ def land(run: Run, live: Live, reason: Reason) -> None:
 
 
 def landed(run: Run, live: Live, commit: str) -> None:
+    """The branch moved to it: it is the incumbent, and others are judged against it from now on."""
     if live.candidate is None:
         return
     if not live.fresh and live.screen is not None:

@@ -17,9 +17,11 @@ class Clock:
     """What earlier processes of this run took."""
 
     def begin(self, at: float) -> None:
+        """The run begins."""
         self.at = self.began_at = self.process_began_at = at
 
     def resume(self, at: float) -> None:
+        """A new process takes the run over."""
         self.earlier_seconds = self.elapsed_seconds
         self.at = self.process_began_at = at
 
@@ -29,8 +31,10 @@ class Clock:
 
     @property
     def process_seconds(self) -> float:
+        """How long this process has run it."""
         return self.at - self.process_began_at
 
     @property
     def elapsed_seconds(self) -> float:
+        """How long the run has been going, in all its processes."""
         return self.earlier_seconds + self.process_seconds

@@ -6,17 +6,17 @@ from dataclasses import replace
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
-from autoresearch import candidates, ending, measuring, proposals
 from autoresearch.budget import limits_of
 from autoresearch.config import RunConfig
 from autoresearch.events import Resumed
-from autoresearch.life import Live, Stage
 from autoresearch.schedule import Schedule
-from autoresearch.slots import Slots
+from autoresearch.state import candidates, ending, measuring, proposals
+from autoresearch.state.life import Live, Stage
+from autoresearch.state.slots import Slots
 from autoresearch.trial import Reason
 
 if TYPE_CHECKING:
-    from autoresearch.state import Run
+    from autoresearch.state.run import Run
 
 
 def resumed(run: Run, event: Resumed, at: float) -> None:
@@ -46,6 +46,7 @@ def resumed(run: Run, event: Resumed, at: float) -> None:
 
 
 def take_up(run: Run, live: Live) -> None:
+    """Do again what its stage was waiting for."""
     run.live[live.number] = live
     match live.stage:
         case Stage.PROPOSING | Stage.DEFERRED:

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from autoresearch import acceptance, candidates, ending, measuring, proposals, resuming, stopping
+from autoresearch import acceptance
 from autoresearch.acceptance import Rule
 from autoresearch.actions import (
     Action,
@@ -19,11 +19,7 @@ from autoresearch.actions import (
     Stop,
     Wake,
 )
-from autoresearch.archive import Archive
-from autoresearch.asking import Asking
-from autoresearch.baseline import Baseline
 from autoresearch.budget import Budget, limits_of, promise_usd
-from autoresearch.clock import Clock
 from autoresearch.config import RunConfig
 from autoresearch.events import (
     Applied,
@@ -47,12 +43,17 @@ from autoresearch.events import (
     StopAsked,
     TimePassed,
 )
-from autoresearch.life import Live, Stage
 from autoresearch.metric import Metric
 from autoresearch.population import PLATEAU, Population
 from autoresearch.schedule import Schedule
-from autoresearch.slots import Slots, SlotState
 from autoresearch.snapshot import Snapshot
+from autoresearch.state import candidates, ending, measuring, proposals, resuming, stopping
+from autoresearch.state.archive import Archive
+from autoresearch.state.asking import Asking
+from autoresearch.state.baseline import Baseline
+from autoresearch.state.clock import Clock
+from autoresearch.state.life import Live, Stage
+from autoresearch.state.slots import Slots, SlotState
 from autoresearch.trial import Trial, Usage, mean
 
 ROUNDING_SECONDS = 0.001
@@ -141,10 +142,12 @@ class Run:
 
     @property
     def incumbent_pool(self) -> list[float]:
+        """Fresh values of the incumbent."""
         return self.pool_of(self.population.incumbent)
 
     @property
     def rule(self) -> Rule:
+        """What a keep has to be, now."""
         smallest = acceptance.min_gain(self.config.min_gain, mean(self.incumbent_pool))
         return Rule(self.metric.direction, self.config.confidence, smallest, self.config.repeats)
 
@@ -158,6 +161,7 @@ class Run:
         return self.baseline.approved and len(self.baseline.good) >= self.baseline.wanted(self.config.repeats)
 
     def commit_of(self, trial: int) -> str | None:
+        """A trial's commit; None where it has none."""
         ended = self.archive.trial(trial)
         return self.given.base if trial == 0 else ended.commit if ended else None
 
@@ -281,6 +285,7 @@ class Run:
         self.population.plateau_after = PLATEAU if patience is None else min(PLATEAU, max(1, patience // 2))
 
     def wake_at_the_end(self) -> None:
+        """Ask to be woken when --max-time is over."""
         if self.config.max_time is not None:
             left = self.config.max_time - self.clock.elapsed_seconds
             self.do(Wake(self.clock.at + max(0.0, left) + ROUNDING_SECONDS))

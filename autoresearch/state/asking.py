@@ -31,15 +31,18 @@ class Asking:
     why_waiting: str = ""
 
     def number(self) -> int:
+        """The next trial's number."""
         if self.dropped:
             return heapq.heappop(self.dropped)
         self.next_number += 1
         return self.next_number - 1
 
     def drop(self, number: int) -> None:
+        """A number is to be dealt again."""
         heapq.heappush(self.dropped, number)
 
     def answered(self, seconds: float) -> None:
+        """A proposal was answered after so many seconds: the server is well."""
         self.pace = self.pace.proposed(seconds)
         self.deferrals = 0
         self.why_waiting = ""

@@ -5,21 +5,22 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from autoresearch import candidates
 from autoresearch import metric as metrics
 from autoresearch.actions import Approve, Measure, StartBranch, SuggestMeasure
 from autoresearch.budget import limits_of
 from autoresearch.events import Approved, Measured
 from autoresearch.protocols import Request
 from autoresearch.schedule import Work, wants_baseline
-from autoresearch.slots import SlotState
+from autoresearch.state import candidates
+from autoresearch.state.slots import SlotState
 from autoresearch.trial import Measurement, Purpose
 
 if TYPE_CHECKING:
-    from autoresearch.state import Run
+    from autoresearch.state.run import Run
 
 
 def slot_failed(run: Run, slot: int, why: str) -> None:
+    """The machine failed under a slot."""
     work = run.slots.fail(slot, why, run.clock.at)
     run.baseline.stale.discard(slot)
     if work is not None and work.purpose is not Purpose.BASELINE:
@@ -29,6 +30,7 @@ def slot_failed(run: Run, slot: int, why: str) -> None:
 
 
 def measured(run: Run, event: Measured) -> None:
+    """A measurement ended."""
     work = run.slots.finish(event.slot, run.clock.at)
     if (suspect := run.slots.acquit(event.slot)) is not None:
         candidates.unmeasurable(run, suspect.trial)
@@ -45,6 +47,7 @@ def measured(run: Run, event: Measured) -> None:
 
 
 def baseline_measured(run: Run, slot: int, measurement: Measurement) -> None:
+    """The unchanged code was measured; its first good value settles what is read as the metric."""
     baseline, config = run.baseline, run.config
     if slot in baseline.stale:
         baseline.stale.remove(slot)
@@ -76,12 +79,14 @@ def baseline_measured(run: Run, slot: int, measurement: Measurement) -> None:
 
 
 def measure_replaced(run: Run, command: str) -> None:
+    """The user took the measure command that was suggested."""
     run.given = replace(run.given, config=replace(run.config, measure=command))
     run.baseline.suggested = ""
     run.slots.forget_baseline()
 
 
 def approved(run: Run, event: Approved) -> None:
+    """The user agreed to the plan."""
     if event.max_cost is not None:
         run.given = replace(run.given, config=replace(run.config, max_cost=event.max_cost))
         run.budget = replace(run.budget, limits=limits_of(run.config))
@@ -96,6 +101,7 @@ def approved(run: Run, event: Approved) -> None:
 
 
 def anchor_measured(run: Run, trial: int, measurement: Measurement) -> None:
+    """The incumbent was measured afresh."""
     ended = run.archive.trial(trial)
     if ended is not None and ended.tree:
         if measurement.value is None:
@@ -106,6 +112,7 @@ def anchor_measured(run: Run, trial: int, measurement: Measurement) -> None:
 
 
 def work_for(run: Run, slot: SlotState) -> Work | None:
+    """What a free slot does next; taken from the queues."""
     if run.stopping or run.baseline.suggested:
         return None
     if baseline_wanted(run, slot):
@@ -116,15 +123,18 @@ def work_for(run: Run, slot: SlotState) -> Work | None:
 
 
 def baseline_wanted(run: Run, slot: SlotState) -> bool:
+    """Whether a free slot measures the unchanged code."""
     measured, running = len(run.baseline.good), baselines_running(run)
     return wants_baseline(measured, running, slot.baseline_measured or run.baseline.taken_over, run.config.repeats)
 
 
 def baselines_running(run: Run) -> int:
+    """How many slots measure the unchanged code now."""
     return sum(slot.work is not None and slot.work.purpose is Purpose.BASELINE for slot in run.slots.busy)
 
 
 def start(run: Run, slot: int, work: Work) -> None:
+    """Give a slot its work."""
     config, feedback = run.config, work.purpose is Purpose.FEEDBACK
     request = Request(
         trial=work.trial,
@@ -140,5 +150,6 @@ def start(run: Run, slot: int, work: Work) -> None:
 
 
 def ask_feedback(run: Run, trial: int, commit: str) -> None:
+    """Queue the feedback command, if there is one."""
     if run.config.feedback:
         run.schedule.add(Work(trial, commit, Purpose.FEEDBACK))

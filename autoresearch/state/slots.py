@@ -34,6 +34,7 @@ class SlotState:
 
     @property
     def free(self) -> bool:
+        """It waits for work."""
         return self.work is None and not self.retired
 
 
@@ -46,9 +47,11 @@ class Slots:
     why_bound: str = ""
 
     def add(self, number: int, device: str, at: float) -> None:
+        """A slot can measure from now on."""
         self.states[number] = SlotState(number, device, at, since=at, retired=self._retired(number))
 
     def start(self, number: int, work: Work, at: float) -> None:
+        """A slot begins a measurement."""
         self.states[number] = replace(self.states[number], work=work, since=at)
 
     def finish(self, number: int, at: float) -> Work | None:
@@ -99,10 +102,12 @@ class Slots:
 
     @property
     def free(self) -> list[SlotState]:
+        """Slots that wait for work."""
         return [state for state in self.states.values() if state.free]
 
     @property
     def busy(self) -> list[SlotState]:
+        """Slots that measure."""
         return [state for state in self.states.values() if state.work is not None]
 
     @property
@@ -112,6 +117,7 @@ class Slots:
 
     @property
     def usable(self) -> int:
+        """How many slots are not retired."""
         return sum(not state.retired for state in self.states.values())
 
     @property
@@ -120,6 +126,7 @@ class Slots:
         return bool(self.states) and not self.usable
 
     def view(self, state: SlotState, hypothesis: str) -> SlotView:
+        """A picture of a slot."""
         work = state.work
         return SlotView(
             number=state.number,

@@ -6,9 +6,9 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from autoresearch.life import memory_gb
 from autoresearch.metric import Metric
 from autoresearch.schedule import BASELINES
+from autoresearch.state.life import memory_gb
 from autoresearch.trial import Measurement, Outcome, Reason, Trial, mean
 
 FIRST_TIMEOUT_SECONDS = 3600.0

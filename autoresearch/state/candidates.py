@@ -5,20 +5,22 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from autoresearch import acceptance, ending
+from autoresearch import acceptance
 from autoresearch.acceptance import Decision, Evidence, Verdict
 from autoresearch.actions import Merge
 from autoresearch.brief import Repair
 from autoresearch.events import Measured
-from autoresearch.life import Live, Stage
 from autoresearch.schedule import Work
+from autoresearch.state import ending
+from autoresearch.state.life import Live, Stage
 from autoresearch.trial import Candidate, Measurement, Outcome, Purpose, Reason, mean
 
 if TYPE_CHECKING:
-    from autoresearch.state import Run
+    from autoresearch.state.run import Run
 
 
 def applied(run: Run, live: Live, candidate: Candidate) -> None:
+    """A change became a commit: it is screened, unless its tree is known or being measured."""
     owner = run.archive.owners.setdefault(candidate.tree, live.number)
     live = live.applied(candidate)
     if owner != live.number or candidate.tree in run.archive.results:
@@ -49,12 +51,14 @@ def meet_twin(run: Run, live: Live, candidate: Candidate) -> None:
 
 
 def schedule_screen(run: Run, live: Live) -> None:
+    """Queue its first measurement."""
     if live.candidate is not None:
         run.live[live.number] = replace(live, pending=1)
         run.schedule.add(Work(live.number, live.candidate.commit, Purpose.SCREEN))
 
 
 def rejected(run: Run, live: Live, reason: Reason, why: str) -> None:
+    """Its edits, or its merge, left the scope or did not apply."""
     if live.stage is Stage.MERGING:
         compete_alone(run, live, Reason.CONFLICT)
     elif not repair(run, live, reason, why):
@@ -62,6 +66,7 @@ def rejected(run: Run, live: Live, reason: Reason, why: str) -> None:
 
 
 def candidate_measured(run: Run, live: Live, event: Measured) -> None:
+    """One of its measurements ended."""
     live = live.measured(event.purpose, event.slot, event.measurement)
     run.asking.pace = run.asking.pace.measured(event.measurement.seconds_total)
     if live.failed is not None:
@@ -82,6 +87,7 @@ def note_disagreement(run: Run, live: Live) -> None:
 
 
 def advance_all(run: Run) -> None:
+    """Decide on every trial that waits for a decision."""
     for live in list(run.live.values()):
         if live.pending == 0 and live.stage in (Stage.SCREENING, Stage.CONFIRMING):
             advance(run, live)
@@ -100,6 +106,7 @@ def advance(run: Run, live: Live) -> None:
 
 
 def screened(run: Run, live: Live, value: float) -> None:
+    """Its first measurement is judged against its parent."""
     parent = run.pool_of(live.parent)
     live = replace(live, compared=mean(parent))
     verdict = acceptance.screen(value, parent, live.lines, run.archive.noise, run.rule)
@@ -136,6 +143,7 @@ def confirm(run: Run, live: Live) -> None:
 
 
 def incumbent_tree(run: Run) -> str:
+    """The tree of the incumbent."""
     ended = run.archive.trial(run.population.incumbent)
     return ended.tree if ended and ended.tree else run.given.base_tree
 
@@ -166,6 +174,7 @@ def merge(run: Run, live: Live) -> None:
 
 
 def merged(run: Run, live: Live, onto: str, candidate: Candidate | None) -> None:
+    """Its change was put on top of the incumbent, or conflicts with it."""
     give_up_combination(run, live)
     if candidate is None:
         compete_alone(run, live, Reason.CONFLICT)
@@ -208,6 +217,7 @@ def unmeasurable(run: Run, number: int) -> None:
 
 
 def failed(run: Run, live: Live, measurement: Measurement) -> None:
+    """A measurement of it gave no value."""
     reason = measurement.failure or Reason.NO_METRIC
     if live.merged and not live.alone:
         conclude(run, live, Outcome.DISCARD if reason is Reason.CHECKS_FAILED else Outcome.CRASH, reason)

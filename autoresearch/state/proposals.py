@@ -6,20 +6,21 @@ from dataclasses import replace
 from random import Random
 from typing import TYPE_CHECKING
 
-from autoresearch import ending
 from autoresearch.actions import Apply, Propose, Wake
 from autoresearch.brief import Brief, InFlight
 from autoresearch.events import Deferred
-from autoresearch.life import Live, Stage
 from autoresearch.population import Ask
 from autoresearch.schedule import Load, wants_proposal
+from autoresearch.state import ending
+from autoresearch.state.life import Live, Stage
 from autoresearch.trial import Operator, Outcome, Proposal, Purpose, Reason, Reply, Usage, mean
 
 if TYPE_CHECKING:
-    from autoresearch.state import Run
+    from autoresearch.state.run import Run
 
 
 def ask(run: Run) -> None:
+    """Ask for a new trial."""
     propose(run, chosen(run, run.asking.number()))
 
 
@@ -41,6 +42,7 @@ def chosen(run: Run, number: int) -> Live:
 
 
 def propose(run: Run, live: Live) -> None:
+    """Ask the proposer for a trial's change."""
     live = replace(live, stage=Stage.PROPOSING, asked_at=run.clock.at)
     run.live[live.number] = live
     run.budget = run.budget.reserve(live.number, run.proposal_usd)
@@ -48,6 +50,7 @@ def propose(run: Run, live: Live) -> None:
 
 
 def brief(run: Run, live: Live) -> Brief:
+    """What the proposer is told."""
     others = (other for other in run.live.values() if other.number != live.number)
     limited = run.budget.limits.usd is not None
     return Brief(
@@ -79,6 +82,7 @@ def asked_for(run: Run, number: int) -> Live | None:
 
 
 def proposed(run: Run, number: int, proposal: Proposal) -> None:
+    """The proposer answered with a change."""
     usage = proposal.reply.usage
     run.budget = run.budget.settle(number, usage.cost_usd)
     live = asked_for(run, number)
@@ -107,6 +111,7 @@ def apply(run: Run, live: Live) -> None:
 
 
 def proposing_failed(run: Run, number: int, why: str, reply: Reply | None) -> None:
+    """The proposer answered, uselessly."""
     usage = reply.usage if reply else Usage()
     run.budget = run.budget.settle(number, usage.cost_usd)
     live = asked_for(run, number)
@@ -121,6 +126,7 @@ def proposing_failed(run: Run, number: int, why: str, reply: Reply | None) -> No
 
 
 def deferred(run: Run, event: Deferred) -> None:
+    """The model's server could not answer; the proposal waits to be asked for again."""
     run.budget = run.budget.settle(event.trial, event.cost_usd)
     live = asked_for(run, event.trial)
     if live is None:
@@ -131,6 +137,7 @@ def deferred(run: Run, event: Deferred) -> None:
 
 
 def exhausted(run: Run, number: int) -> None:
+    """The proposer has nothing left."""
     run.asking.exhausted = True
     if (live := asked_for(run, number)) is not None:
         give_up(run, live)
@@ -162,6 +169,7 @@ def give_up_unaffordable(run: Run) -> None:
 
 
 def ask_while_wanted(run: Run) -> None:
+    """Ask again for what waits, then for new trials, as many as the slots need."""
     if run.clock.at < run.asking.not_before:
         return
     for live in list(run.live.values()):
@@ -184,6 +192,7 @@ def has_place(run: Run) -> bool:
 
 
 def load(run: Run) -> Load:
+    """What the slots have to do."""
     stages = [live.stage for live in run.live.values()]
     return Load(
         slots=max(1, run.slots.usable),
