@@ -50,6 +50,7 @@ from autoresearch.events import (
     Rejected,
     SlotFailed,
     SlotReady,
+    SlotsComplete,
     Stamped,
     StopAsked,
     TimePassed,
@@ -171,8 +172,7 @@ class Coordinator:
         async for slot in self.parts.measurer.slots():
             self._slots[slot.number] = slot
             self.tell(SlotReady(slot.number, str(slot.device)))
-        if not self._slots:
-            raise NoSlotLeft("no slot to measure in")
+        self.tell(SlotsComplete())
 
     async def _perform(self, action: Action) -> None:
         parts = self.parts

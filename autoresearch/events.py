@@ -74,6 +74,11 @@ class SlotReady:
 
 
 @dataclass(frozen=True, slots=True)
+class SlotsComplete:
+    """No further slot will appear."""
+
+
+@dataclass(frozen=True, slots=True)
 class SlotFailed:
     """The machine failed under a slot; what it was measuring is measured again."""
 
@@ -188,6 +193,7 @@ Event = (
     | MeasureReplaced
     | Approved
     | SlotReady
+    | SlotsComplete
     | SlotFailed
     | Measured
     | Proposed

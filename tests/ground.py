@@ -16,7 +16,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,21 +37,8 @@ number=$(wc -l < "$1/started")
 while [ "$number" -gt "$(cat "$1/hold" 2> /dev/null || echo 999999)" ]; do sleep 0.02; done
 """
 COMMIT = ("-c", "user.name=A User", "-c", "user.email=user@example.org")
-SHOWN = (
-    "commit",
-    "loss",
-    "status",
-    "description",
-    "reason",
-    "trial",
-    "parent",
-    "delta",
-    "n",
-    "stdev",
-    "lines",
-    "model",
-)
-"""The columns in which two equal runs agree, commits left out by `told`."""
+SHOWN = ("loss", "status", "description", "reason", "trial", "parent", "delta", "n", "stdev", "lines", "model")
+"""The columns in which two equal runs agree."""
 
 
 class Ground:
@@ -152,7 +139,7 @@ class Ground:
 
     def told(self, tag: str = "t") -> list[tuple[str, ...]]:
         """The rows, without what differs between two equal runs."""
-        return [tuple(row[name] for name in SHOWN if name != "commit") for row in self.rows(tag)]
+        return [tuple(row[name] for name in SHOWN) for row in self.rows(tag)]
 
     def tree(self, tag: str = "t") -> str:
         return self.git("rev-parse", f"autoresearch/{tag}^{{tree}}")
@@ -257,12 +244,6 @@ def picture(*folders: Path) -> dict[str, str]:
         for path in sorted(folder.rglob("*"))
         if "objects" not in path.relative_to(folder).parts
     }
-
-
-def new(before: dict[str, str], after: dict[str, str]) -> Sequence[str]:
-    """The paths that were not there before. All others must be as they were."""
-    assert {path: face for path, face in after.items() if path in before} == before
-    return sorted(after.keys() - before.keys())
 
 
 def _face(path: Path) -> str:

@@ -181,7 +181,7 @@ async def test_a_full_disk_is_to_blame_for_what_fails_on_it_alone(
         assert (await slot.measure(project.base, ASK)).value == 3
         assert (await slot.measure(project.base, unread)).exit_code == 0
         for request in (replace(ASK, command="exit 1"), replace(unread, command="exit 1")):
-            with pytest.raises(SlotLost, match="the disk that holds .* is full"):
+            with pytest.raises(SlotLost, match=r"the disk that holds .* is full"):
                 await slot.measure(project.base, request)
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from autoresearch.acceptance import Noise
 from autoresearch.actions import Action, Apply, Approve, Land, Measure, Merge, Propose, Wake
-from autoresearch.events import SlotReady
+from autoresearch.events import SlotReady, SlotsComplete
 from autoresearch.trial import Change, Outcome, Purpose, Reason
 from tests.world import BASE, CONFIG, Tree, World, put, reasons
 
@@ -108,6 +108,8 @@ class Night:
         world, run = self.world, self.world.run
         if self.to_come and (not world.in_flight or self._happens(0.5)):
             world.tell(SlotReady(self.to_come.pop(self.random.randrange(len(self.to_come)))))
+            if not self.to_come:
+                world.tell(SlotsComplete())
         elif self.deaths and run.baseline.approved and self._happens(0.04):
             self._die()
         elif self._happens(self.setting.trouble / 20) and not run.stopping:

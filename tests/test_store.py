@@ -36,6 +36,7 @@ from autoresearch.events import (
     Resumed,
     SlotFailed,
     SlotReady,
+    SlotsComplete,
     Stamped,
     StopAsked,
     TimePassed,
@@ -98,6 +99,7 @@ TRIAL = Trial(
 EVENTS: list[Event] = [
     Began({"objective": "minimize", "max_cost": float("inf"), "scope": ["a.py"]}, "ba5e", "7ree", True, False, 0.5),
     SlotReady(0, "GPU 0"),
+    SlotsComplete(),
     MeasureReplaced("ruff check | grep Found"),
     Measured(0, 0, Purpose.BASELINE, "ba5e", MEASUREMENT),
     Measured(0, 0, Purpose.BASELINE, "ba5e", Measurement(None, Reason.TIMEOUT, None)),

@@ -42,6 +42,7 @@ from autoresearch.events import (
     Resumed,
     SlotFailed,
     SlotReady,
+    SlotsComplete,
     Stamped,
     StopAsked,
     TimePassed,
@@ -226,6 +227,7 @@ class World:
     def ready(self, slots: Iterable[int] = ()) -> None:
         for slot in slots or range(self.slots):
             self.tell(SlotReady(slot))
+        self.tell(SlotsComplete())
 
     def approve(self, max_workers: int | None = None) -> None:
         action = self.asked(Approve)

@@ -25,8 +25,20 @@ def slot_failed(run: Run, slot: int, why: str) -> None:
     run.baseline.stale.discard(slot)
     if work is not None and work.purpose is not Purpose.BASELINE:
         run.schedule.add(work, first=True)
+    run.slots.why_lost = why
+    drain_without_slots(run)
+
+
+def slots_complete(run: Run) -> None:
+    """No further slot will appear: a run that has none cannot go on."""
+    run.slots.complete = True
+    drain_without_slots(run)
+
+
+def drain_without_slots(run: Run) -> None:
+    """Stop where every slot was lost to the machine and none is still being made."""
     if run.slots.lost:
-        run.drain(f"no slot left: {why}", failed=True)
+        run.drain(f"no slot left: {run.slots.why_lost or 'none could be made'}", failed=True)
 
 
 def measured(run: Run, event: Measured) -> None:

@@ -39,6 +39,7 @@ from autoresearch.events import (
     Resumed,
     SlotFailed,
     SlotReady,
+    SlotsComplete,
     Stamped,
     StopAsked,
     TimePassed,
@@ -191,6 +192,8 @@ class Run:
         if not isinstance(event, Resumed):
             self.clock.advance(at)
         match event:
+            case SlotsComplete():
+                measuring.slots_complete(self)
             case SlotReady(slot, device):
                 self.slots.add(slot, device, at)
             case SlotFailed(slot, why):

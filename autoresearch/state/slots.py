@@ -45,6 +45,10 @@ class Slots:
     states: dict[int, SlotState] = field(default_factory=dict)
     most: int | None = None
     why_bound: str = ""
+    complete: bool = False
+    """No further slot will appear."""
+    why_lost: str = ""
+    """How the last machine failed."""
 
     def add(self, number: int, device: str, at: float) -> None:
         """A slot can measure from now on."""
@@ -122,8 +126,8 @@ class Slots:
 
     @property
     def lost(self) -> bool:
-        """There were slots, and all of them are retired."""
-        return bool(self.states) and not self.usable
+        """No slot can be used, and none is still being made."""
+        return self.complete and not self.usable
 
     def view(self, state: SlotState, hypothesis: str) -> SlotView:
         """A picture of a slot."""
