@@ -11,7 +11,7 @@ STEPS = (
     ("ruff", "check", "."),
     ("ruff", "format", "--check", "."),
     ("mypy",),
-    ("pytest", "-m", "not slow"),
+    ("pytest", "-m", "not slow", "--numprocesses", "auto", "--maxprocesses", "4", "--dist", "worksteal"),
 )
 
 
