@@ -1,10 +1,16 @@
-"""Prints the seconds that each test file took."""
+"""The same examples on every machine, whatever its speed; the seconds that each test file took."""
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
 
 import pytest
+from hypothesis import settings
+
+# To search for new counterexamples: HYPOTHESIS_PROFILE=default, or --hypothesis-seed.
+settings.register_profile("steady", derandomize=True, deadline=None)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "steady"))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

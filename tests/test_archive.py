@@ -79,7 +79,7 @@ def test_ended_trials_are_found_by_number_and_the_first_of_a_tree_says_what_it_i
     assert archive.trial(1) == archive.ended[2]
     assert archive.trial(7) is None
     assert archive.results["t"].number == 3
-    assert [each.number for each in archive.kept] == [2]
+    assert [each.number for each in archive.tally.kept] == [2]
 
 
 def test_long_tails_and_large_edits_are_left_to_the_store() -> None:

@@ -2,14 +2,36 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from autoresearch.acceptance import Noise
-from autoresearch.trial import Outcome, Trial
+from autoresearch.trial import Outcome, Trial, Usage
 
 _EDITS_KEPT = 2_000
 _TAIL_KEPT = 400
+
+
+@dataclass(slots=True)
+class Tally:
+    """Sums over ended trials, kept as they end; the baseline is left out."""
+
+    outcomes: Counter[str] = field(default_factory=Counter)
+    reasons: Counter[str] = field(default_factory=Counter)
+    usage: Usage = Usage()
+    kept: list[Trial] = field(default_factory=list)
+    """In the order in which they landed."""
+
+    def add(self, trial: Trial) -> None:
+        """Count an ended trial."""
+        if trial.baseline:
+            return
+        self.outcomes[str(trial.outcome)] += 1
+        self.reasons[str(trial.reason)] += 1
+        self.usage += trial.usage
+        if trial.outcome is Outcome.KEEP:
+            self.kept.append(trial)
 
 
 @dataclass(slots=True)
@@ -28,6 +50,7 @@ class Archive:
     """Tree to its fresh values; screening values are not among them."""
     unanchored: set[str] = field(default_factory=set)
     """Trees that failed when they were measured again; no more of them is asked for."""
+    tally: Tally = field(default_factory=Tally)
     noise: Noise = Noise()
     """The spread of one measurement, pooled over all trees that were measured more than once."""
 
@@ -37,6 +60,7 @@ class Archive:
         slim = replace(trial, tail=trial.tail[-_TAIL_KEPT:], edits=trial.edits if size <= _EDITS_KEPT else ())
         self.index[trial.number] = len(self.ended)
         self.ended.append(slim)
+        self.tally.add(slim)
         if trial.tree and trial.tree not in self.results:
             self.results[trial.tree] = slim
 
@@ -65,8 +89,3 @@ class Archive:
         if self.owners.get(tree) == owner:
             del self.owners[tree]
             self.pools.pop(tree, None)
-
-    @property
-    def kept(self) -> list[Trial]:
-        """Keeps in the order in which they landed, the baseline left out."""
-        return [trial for trial in self.ended if trial.outcome is Outcome.KEEP and trial.number]

@@ -6,7 +6,6 @@ and every step is one event in, some actions out.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -308,10 +307,10 @@ class Run:
             best=mean(self.incumbent_pool) if known else None,
             stdev=self.archive.noise.stdev if self.archive.noise.dof else None,
             incumbent=self.population.incumbent,
-            kept=tuple(self.archive.kept),
+            kept=tuple(self.archive.tally.kept),
             experiments=self.budget.trials,
-            outcomes=Counter(str(trial.outcome) for trial in self.archive.ended if trial.number),
-            reasons=Counter(str(trial.reason) for trial in self.archive.ended if trial.number),
+            outcomes=dict(self.archive.tally.outcomes),
+            reasons=dict(self.archive.tally.reasons),
             proposing=proposals.load(self).proposing,
             queued=self.schedule.waiting(),
             waiting=self.asking.why_waiting,
@@ -328,8 +327,7 @@ class Run:
 
     def _usage(self) -> Usage:
         """Tokens of all trials that are known; dollars of those, too, that were given up."""
-        ended = sum((trial.usage for trial in self.archive.ended), Usage())
-        known = sum((live.usage for live in self.live.values()), ended)
+        known = sum((live.usage for live in self.live.values()), self.archive.tally.usage)
         return replace(known, cost_usd=self.budget.usd)
 
     def _hypothesis(self, slot: SlotState) -> str:
