@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from autoresearch.acceptance import Noise
@@ -34,6 +34,16 @@ class Tally:
             self.kept.append(trial)
 
 
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What proposers are shown of the incumbent."""
+
+    tail: str = ""
+    extra: Mapping[str, float] = field(default_factory=dict)
+    feedback: str = ""
+    at_bound: bool = False
+
+
 @dataclass(slots=True)
 class Archive:
     """Ended trials and the measurements that count, by tree."""
@@ -51,6 +61,7 @@ class Archive:
     unanchored: set[str] = field(default_factory=set)
     """Trees that failed when they were measured again; no more of them is asked for."""
     tally: Tally = field(default_factory=Tally)
+    shown: Shown = Shown()
     noise: Noise = Noise()
     """The spread of one measurement, pooled over all trees that were measured more than once."""
 

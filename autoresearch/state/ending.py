@@ -34,7 +34,7 @@ def landed(run: Run, live: Live, commit: str) -> None:
         run.archive.measured(live.candidate.tree, live.screen)
     last = live.last
     if last is not None:
-        run.shown = replace(run.shown, tail=last.tail, extra=last.extra, at_bound=last.at_bound)
+        run.archive.shown = replace(run.archive.shown, tail=last.tail, extra=last.extra, at_bound=last.at_bound)
     landed = replace(live, candidate=replace(live.candidate, commit=commit))
     end(run, landed, Outcome.KEEP, live.verdict or Reason.IMPROVED)
     measuring.ask_feedback(run, live.number, commit)

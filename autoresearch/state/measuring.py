@@ -51,7 +51,7 @@ def measured(run: Run, event: Measured) -> None:
         case Purpose.BASELINE:
             baseline_measured(run, event.slot, measurement)
         case Purpose.FEEDBACK if event.commit == run.tip:
-            run.shown = replace(run.shown, feedback=measurement.stdout or measurement.tail)
+            run.archive.shown = replace(run.archive.shown, feedback=measurement.stdout or measurement.tail)
         case Purpose.ANCHOR:
             anchor_measured(run, event.trial, measurement)
         case Purpose.SCREEN | Purpose.CONFIRM if work is not None and event.trial in run.live:
@@ -84,9 +84,11 @@ def baseline_measured(run: Run, slot: int, measurement: Measurement) -> None:
     run.archive.measured(run.given.base_tree, measurement.value or 0.0)
     run.asking.pace = run.asking.pace.measured(measurement.wall_seconds)
     if len(baseline.good) == 1:
-        run.shown = replace(run.shown, tail=measurement.tail, extra=measurement.extra, at_bound=measurement.at_bound)
+        run.archive.shown = replace(
+            run.archive.shown, tail=measurement.tail, extra=measurement.extra, at_bound=measurement.at_bound
+        )
     elif run.population.incumbent == 0 and not measurement.at_bound:
-        run.shown = replace(run.shown, at_bound=False)
+        run.archive.shown = replace(run.archive.shown, at_bound=False)
     candidates.advance_all(run)
 
 

@@ -62,9 +62,9 @@ def brief(run: Run, live: Live) -> Brief:
         baseline=mean(run.pool_of(0)),
         best=mean(run.incumbent_pool),
         incumbent=run.population.incumbent,
-        incumbent_tail=run.shown.tail,
-        incumbent_extra=run.shown.extra,
-        feedback=run.shown.feedback,
+        incumbent_tail=run.archive.shown.tail,
+        incumbent_extra=run.archive.shown.extra,
+        feedback=run.archive.shown.feedback,
         history=tuple(run.archive.ended),
         in_flight=tuple(
             InFlight(other.number, other.operator, other.change.hypothesis if other.change else "") for other in others
@@ -178,7 +178,7 @@ def ask_while_wanted(run: Run) -> None:
     while (
         not run.given.baseline_only
         and not run.asking.exhausted
-        and not run.shown.at_bound
+        and not run.archive.shown.at_bound
         and run.budget.allows(run.proposal_usd)
         and wants_proposal(load(run), run.asking.pace, run.config.proposers)
     ):

@@ -6,8 +6,8 @@ and every step is one event in, some actions out.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 from autoresearch import acceptance
 from autoresearch.acceptance import Rule
@@ -72,19 +72,13 @@ class Given:
     ordered: bool
     """Line k is trial k: the run makes no choices of its own."""
     cost_bound_usd: float
+    """The most that one proposal can cost."""
     baseline_only: bool = False
+    """Stop when the baseline is measured."""
     folder: str = ""
+    """Where in the checkout it was started."""
     cost_least_usd: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Shown:
-    """What proposers are shown of the incumbent."""
-
-    tail: str = ""
-    extra: Mapping[str, float] = field(default_factory=dict)
-    feedback: str = ""
-    at_bound: bool = False
+    """What one proposal can be held to; 0: not below the most."""
 
 
 class Run:
@@ -112,7 +106,6 @@ class Run:
         self.slots = Slots()
         self.asking = Asking()
         self.live: dict[int, Live] = {}
-        self.shown = Shown()
         self.stopping: Stop | None = None
         self._out: list[Action] = []
         self.be_patient()
@@ -257,7 +250,7 @@ class Run:
         standing = stopping.Standing(
             best=mean(self.incumbent_pool),
             direction=self.metric.direction,
-            at_bound=self.shown.at_bound,
+            at_bound=self.archive.shown.at_bound,
             since_keep=self.population.since_keep,
             elapsed_seconds=self.clock.elapsed_seconds,
             live=len(self.live),
