@@ -17,6 +17,7 @@ from autoresearch.wiring import Site
 
 NO_TERMINAL = "there is no terminal to ask at: pass --yes to start without asking"
 DECLINED = "not started; nothing was left behind"
+_NO = ("n", "no", "q", "quit")
 _DIRECTIONS = {word: way for way in Direction for word in (way[:3], str(way))}
 
 
@@ -118,11 +119,13 @@ async def suggest(site: Site, console: Console, command: str) -> None:
 
 
 async def _ask(console: Console, question: str) -> None:
-    answer = await console.ask(question)
-    if answer is None:
-        raise UsageError(NO_TERMINAL)
-    if answer.lower() not in ("", "y", "yes"):
-        raise UsageError(DECLINED)
+    while (answer := await console.ask(question)) is not None:
+        if answer.lower() in ("", "y", "yes"):
+            return
+        if answer.lower() in _NO:
+            raise UsageError(DECLINED)
+        console.say("Write `y` or `n`.")
+    raise UsageError(NO_TERMINAL)
 
 
 async def _ask_ceiling(console: Console, cost_bound_usd: float, cost_least_usd: float) -> float:
@@ -133,7 +136,7 @@ async def _ask_ceiling(console: Console, cost_bound_usd: float, cost_least_usd: 
         )
         if answer is None:
             raise UsageError(f"{NO_TERMINAL}, and --max-cost USD")
-        if answer.lower() in ("n", "no", "q"):
+        if answer.lower() in _NO:
             raise UsageError(DECLINED)
         try:
             named = ceiling(answer)

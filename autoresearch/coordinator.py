@@ -95,8 +95,8 @@ class Coordinator:
         self._ended: Ended | None = None
         self._send, self._events = anyio.create_memory_object_stream[Event](math.inf)
 
-    async def conduct(self, actions: Sequence[Action] = ()) -> str:
-        """Carry out what a resumed run left undone, and go on until the run stops; return why it stopped.
+    async def conduct(self, first: Event | None = None) -> str:
+        """Take in the first event, which a resumed run has, and go on until the run stops; return why it stopped.
 
         Raises:
             UsageError: the baseline cannot be used, or the user declined.
@@ -104,7 +104,8 @@ class Coordinator:
         """
         async with self._send, self._events, anyio.create_task_group() as group:
             group.start_soon(self._watch_slots)
-            await self._carry_out(group, actions)
+            if first is not None:
+                await self._take_in(group, first)
             while self._ended is None:
                 await self._take_in(group, await self._events.receive())
             group.cancel_scope.cancel()
@@ -125,9 +126,11 @@ class Coordinator:
         return Ended(why, {"slot_use": snapshot.slot_use, "slots": len(snapshot.slots), "seconds": seconds})
 
     async def _take_in(self, group: TaskGroup, event: Event) -> None:
-        at = self.parts.now()
+        at, went_on = self.parts.now(), self.run.stopping is None
         await self.parts.store.append(Stamped(at, event))
         actions = self.run.tell(at, event)
+        if went_on and self.run.stopping is not None and not isinstance(event, StopAsked):
+            self.tell(StopAsked(self.run.stopping.why))  # stored, so that it can be seen from outside
         await self._carry_out(group, actions)
         ended = tuple(action.trial for action in actions if isinstance(action, Record))
         self._notify(at, event, ended)

@@ -66,7 +66,7 @@ def _description(trial: Trial) -> str:
     if trial.baseline:
         return "baseline"
     said = f"{trial.hypothesis} ({trial.note})" if trial.reason is Reason.DUPLICATE else trial.hypothesis
-    return one_line(said)
+    return one_line(said or trial.note)
 
 
 def lines(rows: Iterable[list[str]]) -> str:

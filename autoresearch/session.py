@@ -12,7 +12,6 @@ import anyio
 from anyio import CancelScope
 
 from autoresearch import approval, wiring
-from autoresearch.actions import Action
 from autoresearch.coordinator import Coordinator, Parts
 from autoresearch.errors import RunStopped, StoreError, ungrouped
 from autoresearch.events import Approved, Began, Resumed, Stamped
@@ -71,7 +70,7 @@ class Session:
     @property
     def at_bound(self) -> bool:
         """The best so far leaves nothing to gain."""
-        return self.run is not None and self.run.shown.at_bound
+        return self.run is not None and self.run.archive.shown.at_bound
 
     async def start(self) -> None:
         """Begin a run and see it to its end."""
@@ -100,9 +99,7 @@ class Session:
                 proposer.cost_bound_usd,
                 proposer.cost_least_usd,
             )
-            at = self._now()
-            await self.store.append(Stamped(at, resumed))
-            await self._conduct(parts, run, run.tell(at, resumed))
+            await self._conduct(parts, run, resumed)
 
     async def _recall(self, proposer: Proposer, ended: Sequence[Trial]) -> None:
         """Write rows that the last process did not come to write, and tell the proposer all of them."""
@@ -162,13 +159,13 @@ class Session:
         self.run = Run(began, at)
         await self._conduct(parts, self.run)
 
-    async def _conduct(self, parts: Parts, run: Run, actions: Sequence[Action] = ()) -> None:
+    async def _conduct(self, parts: Parts, run: Run, first: Resumed | None = None) -> None:
         coordinator = Coordinator(run, parts)
         try:
             with ungrouped():
                 async with anyio.create_task_group() as group:
                     group.start_soon(self._obey_signals, coordinator, group.cancel_scope)
-                    await coordinator.conduct(actions)
+                    await coordinator.conduct(first)
                     group.cancel_scope.cancel()
             if self.exit_code == STOPPED_NOW:
                 await self.store.append(Stamped(self._now(), coordinator.ended("at once, by a second signal")))

@@ -54,10 +54,10 @@ async def ask(site: Site, *answers: str, cost: float = 0.0, peak: int = 0) -> Ap
     return await approval.approve(site, MemoryConsole(answers), METRIC, measured, "claude", cost)
 
 
-async def test_enter_is_yes_and_anything_else_is_no(site: Site) -> None:
-    assert await ask(site, "") == Approved(METRIC)
+async def test_enter_is_yes_and_what_is_no_answer_is_asked_again(site: Site) -> None:
+    assert await ask(site, "") == await ask(site, "what?", "Yes") == Approved(METRIC)
     with pytest.raises(UsageError, match="not started"):
-        await ask(site, "what?")
+        await ask(site, "yup", "n")
     with pytest.raises(UsageError, match="--yes"):
         await ask(site)
 

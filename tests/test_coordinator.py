@@ -127,9 +127,7 @@ class Night:
             self.proposer.ordered,
             self.proposer.cost_bound_usd,
         )
-        at = anyio.current_time()
-        await self.store.append(Stamped(at, resumed))
-        return await self.coordinator(run).conduct(run.tell(at, resumed))
+        return await self.coordinator(run).conduct(resumed)
 
     @property
     def rows(self) -> list[Trial]:

@@ -54,7 +54,7 @@ def _failed(record: RunRecord) -> list[str]:
 
 
 def _idea(trial: Trial) -> str:
-    return plain.one_line(trial.hypothesis) or "(no hypothesis)"
+    return plain.one_line(trial.hypothesis or trial.note) or "(no hypothesis)"
 
 
 def _value(trial: Trial) -> str:
