@@ -215,8 +215,8 @@ class Coordinator:
             return ProposingFailed(trial, error.why, error.reply)
         except ProposalDeferred as error:
             return Deferred(trial, error.why, error.retry_after_seconds, error.cost_usd)
-        except ProposalsExhausted:
-            return Exhausted(trial)
+        except ProposalsExhausted as error:
+            return Exhausted(trial, error.stop_reason)
 
     async def _apply(self, action: Apply) -> None:
         event: Event

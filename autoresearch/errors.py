@@ -12,6 +12,7 @@ AutoresearchError
 ├── SlotLost               the machine failed, not the candidate: measure it elsewhere
 ├── ProposalDeferred       the model's server could not answer now: ask again
 ├── ProposalsExhausted     a proposer has nothing left to propose
+│   └── MoneySpent         too little is left for it to ask
 └── TrialError             ends one trial, never the run
     ├── ProposalFailed     refused, empty, unreadable, cut off after its retries
     └── ChangeRejected     outside the scope, or does not apply
@@ -92,7 +93,15 @@ class ProposalDeferred(AutoresearchError):
 
 
 class ProposalsExhausted(AutoresearchError):
-    """Raised by a proposer that has nothing left to propose."""
+    """Raised by a proposer that has nothing left to propose; `stop_reason` is what ends the run then."""
+
+    stop_reason = "proposals exhausted"
+
+
+class MoneySpent(ProposalsExhausted):
+    """Raised by a proposer for which too little money is left."""
+
+    stop_reason = "--max-cost reached"
 
 
 class TrialError(AutoresearchError):

@@ -129,6 +129,7 @@ class Exhausted:
     """The proposer has nothing left to propose."""
 
     trial: int
+    why: str = "proposals exhausted"
 
 
 @dataclass(frozen=True, slots=True)

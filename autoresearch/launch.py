@@ -15,12 +15,13 @@ from anyio import CancelScope, to_thread
 
 from autoresearch import approval, history, planning, repository, wiring
 from autoresearch import checkout as checkouts
+from autoresearch.checkout import Checkout
 from autoresearch.config import RunConfig
 from autoresearch.errors import NoSlotLeft, RepositoryError, StoreError, UsageError
 from autoresearch.protocols import Console, Measurer, Proposer
 from autoresearch.schema import LOCK
 from autoresearch.session import Brought, Session
-from autoresearch.state import fold
+from autoresearch.state import Run, fold
 from autoresearch.store import RunLock, SQLiteStore
 from autoresearch.views import summary
 from autoresearch.views.console import PlainConsole
@@ -71,7 +72,7 @@ async def run(
     finally:
         with CancelScope(shield=True):
             if session is not None and session.approved:
-                await _summarize(site.run_dir, console)
+                await _summarize(site.checkout, site.run_dir, console)
             else:
                 await checkouts.include(site.checkout, excluded)
     if not session.approved:
@@ -94,17 +95,28 @@ async def resume(tag: str | None, changes: Mapping[str, Any], *, folder: Path, c
             async with SQLiteStore.open(run_dir) as store:
                 state, ended = fold(await store.events())
                 config = replace(state.config, **changes)
+                _check_trials(changes.get("max_trials"), state)
                 name = await wiring.choose_proposer(config, console)
                 config = wiring.with_defaults(config, name)
                 where = checkout.root / state.given.folder
                 site = await wiring.look(replace(config, base=state.given.base, tag=None), where, run_dir.name)
                 session = Session(replace(site, config=config), console, store, name)
+                begun = state.budget.trials
                 await session.go_on(state, ended)
+                if state.budget.trials == begun and state.stopping and state.stopping.why.startswith("--"):
+                    console.say(f"Nothing was left to do ({state.stopping.why}): name a higher limit to go on.")
     finally:
         if session is not None:
             with CancelScope(shield=True):
-                await _summarize(run_dir, console)
+                await _summarize(checkout, run_dir, console)
     return session.exit_code
+
+
+def _check_trials(asked: int | None, state: Run) -> None:
+    """Those that have begun are not taken back: a lower limit would not hold."""
+    begun = state.budget.trials + len(state.live)
+    if asked is not None and asked < begun:
+        raise UsageError(f"--max-trials {asked}: {begun} trials of this run have begun; name at least {begun}")
 
 
 async def check(config: RunConfig, *, folder: Path, console: Console) -> int:
@@ -174,9 +186,9 @@ async def diff(trial: int, tag: str | None, *, folder: Path) -> str:
     return await repository.diff(checkout, row.commit, f"{row.commit}^")
 
 
-async def _summarize(run_dir: Path, console: Console) -> None:
+async def _summarize(checkout: Checkout, run_dir: Path, console: Console) -> None:
     record = await to_thread.run_sync(history.read_run, run_dir)
-    console.summary(summary.render(record))
+    console.summary(summary.render(record, tip=await repository.where_keeps_are(checkout, run_dir.name)))
 
 
 async def _sweep(site: Site, spare: str = "") -> None:

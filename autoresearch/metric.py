@@ -307,7 +307,11 @@ def _nothing_found(measurement: Measurement, asked: str | None) -> str:
     failed = f"exited with status {measurement.exit_code} and " if measurement.exit_code else ""
     if asked is None:
         resources = ", ".join(RESOURCES)
-        said = f"the measure command {failed}printed no number; print one to stdout, or use --metric with {resources}"
+        said = f"the measure command {failed}printed no number; "
+        if failed:
+            said += "make it work on the unchanged code first"
+        else:
+            said += f"print one to stdout, or use --metric with {resources}"
     else:
         names = list(dict.fromkeys(item.name for item in named_values(clean_lines(measurement.stdout))))
         has = f"; it names {', '.join(names[:_READINGS_SHOWN])}" if names else ""

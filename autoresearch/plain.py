@@ -74,6 +74,11 @@ def duration(seconds: float) -> str:
     return f"{whole // 86400}d {whole % 86400 // 3600}h"
 
 
+def times(count: int) -> str:
+    """How often: `once`, `3 times`."""
+    return "once" if count == 1 else f"{count} times"
+
+
 def dollars(usd: float) -> str:
     """Money; fractions of a cent are shown where that is all there is."""
     return f"${usd:.2f}" if usd == 0 or usd >= 0.01 else f"${usd:.4f}"

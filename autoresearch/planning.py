@@ -137,7 +137,7 @@ def workers(site: Site) -> str:
 
 def _baseline(metric: Metric, baseline: Measurement) -> str:
     value = plain.number(baseline.value) if baseline.value is not None else "none"
-    return f"{value} in {plain.duration(baseline.wall_seconds)}"
+    return f"{value} in {plain.duration(baseline.wall_seconds)}, the first measurement"
 
 
 def _scope(site: Site) -> str:
@@ -149,7 +149,8 @@ def _scope(site: Site) -> str:
 def _timeout(config: RunConfig, baseline: Measurement) -> str:
     if config.timeout is not None:
         return plain.duration(config.timeout)
-    return f"{plain.duration(max(300.0, 2 * baseline.wall_seconds))} or twice the slowest baseline"
+    limit = plain.duration(max(300.0, 2 * baseline.wall_seconds))
+    return f"{limit}, or twice the slowest baseline where that is longer"
 
 
 def _sees(config: RunConfig, proposer: str) -> str:

@@ -100,6 +100,7 @@ class Git:
                     stdout_as_string=False,
                     strip_newline_in_stdout=False,
                     kill_after_timeout=limit_seconds,
+                    start_new_session=True,  # a terminal's Ctrl-C reaches a whole group, and the run goes on
                     env={**_ENVIRONMENT, **self.environment},
                 )
         except program.GitCommandNotFound:

@@ -348,6 +348,17 @@ async def diff(checkout: Checkout, commit: str, against: str) -> str:
     return out.decode("utf-8", "replace")
 
 
+async def where_keeps_are(checkout: Checkout, tag: str) -> str:
+    """The branch, or the ref that it lags behind because the user has it checked out.
+
+    Raises:
+        RepositoryError: the repository cannot be read.
+    """
+    branch, tip = f"autoresearch/{tag}", f"refs/autoresearch/{tag}/tip"
+    places = await refs(checkout.store, f"refs/heads/{branch}", tip)
+    return branch if places.get(tip) in (None, places.get(f"refs/heads/{branch}")) else tip
+
+
 async def forget(checkout: Checkout, tag: str, cache: Path) -> None:
     """Remove the refs, worktrees and bare repository of a run; its branch stays. Done twice, it does nothing.
 

@@ -185,6 +185,8 @@ async def make_proposer(name: str, site: Site, repository: GitRepository, stack:
         UsageError: it cannot work as it is set up.
     """
     config, root, prefix = site.config, str(site.checkout.root), site.checkout.prefix
+    reader = MaterialReader(config, site.scope, root, prefix)
+    await reader.prepare()  # whoever proposes: a file that is named and missing is a mistake
     if name == "claude":
         model = ClaudeProposer(config, site.scope, root, os.environ, prefix=prefix)
         await stack.enter_async_context(model)
@@ -198,7 +200,7 @@ async def make_proposer(name: str, site: Site, repository: GitRepository, stack:
         return mutate
     if name.startswith("replay:"):
         return await to_thread.run_sync(_load_replay, name.removeprefix("replay:"))
-    return await _agent(site, repository, MaterialReader(config, site.scope, root, prefix))
+    return await _agent(site, repository, reader)
 
 
 def described(name: str, config: RunConfig, proposer: Proposer) -> str:
@@ -214,7 +216,6 @@ def _load_replay(file: str) -> ReplayProposer:
 
 async def _agent(site: Site, repository: GitRepository, reader: MaterialReader) -> CommandProposer:
     config, agent = site.config, site.config.agent or ""
-    await reader.prepare()
     tokens = config.prompt_tokens or AGENT_PROMPT_TOKENS
 
     async def build_prompt(brief: Brief, tree: Tree) -> str:

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import csv
-import io
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from autoresearch import cli
-from tests.ground import picture
+from tests.ground import act_in, picture
 
 SCRIPTS = Path(sys.executable).parent
 OURS = ("objects", "refs/autoresearch", "refs/heads/autoresearch", "logs/refs/heads/autoresearch", "info/exclude")
@@ -93,17 +90,16 @@ class Checkout:
 
     def do(self, *words: str, folder: str = "") -> Ended:
         """Autoresearch with these words; a run needs `--tag` among them. The checkout must be the same afterwards."""
-        out, err = io.StringIO(), io.StringIO()
-        with self.untouched(), self.entered(folder), redirect_stdout(out), redirect_stderr(err):
-            code = cli.main(words)
-        print(out.getvalue(), err.getvalue())
+        with self.untouched():
+            done = act_in(self.root / folder, self.env, *words)
+        print(done.stdout, done.stderr)
         tag = words[words.index("--tag") + 1] if "--tag" in words else ""
         table = self.root / ".autoresearch" / tag / "results.tsv"
         rows: Sequence[Mapping[str, str]] = ()
         if tag and table.exists():
             with table.open(newline="") as file:
                 rows = list(csv.DictReader(file, dialect="excel-tab"))
-        return Ended(code, out.getvalue(), err.getvalue(), rows)
+        return Ended(done.returncode, done.stdout, done.stderr, rows)
 
     def refuse(self, *words: str, folder: str = "") -> str:
         """The complaint of a run that cannot start; nothing is left of it."""
@@ -113,20 +109,6 @@ class Checkout:
         assert ended.code == 2
         assert (self.git("for-each-ref"), {path.name for path in self.root.glob(".autoresearch/*")}) == (refs, runs)
         return ended.err
-
-    @contextmanager
-    def entered(self, folder: str) -> Iterator[None]:
-        """This process stands in the shell's place."""
-        outer, place = dict(os.environ), os.getcwd()
-        os.environ.clear()
-        os.environ.update(self.env)
-        os.chdir(self.root / folder)
-        try:
-            yield
-        finally:
-            os.chdir(place)
-            os.environ.clear()
-            os.environ.update(outer)
 
     @contextmanager
     def untouched(self) -> Iterator[None]:

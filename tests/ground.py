@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 import json
 import os
 import shlex
@@ -15,12 +16,14 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
+from unittest.mock import patch
 
 import psutil
 import pytest
@@ -102,10 +105,8 @@ class Ground:
         )
 
     def do(self, *words: str, folder: Path | None = None, **more: str) -> subprocess.CompletedProcess[str]:
-        """The program, to its end."""
-        with self.start(*words, folder=folder, **more) as process:
-            out, err = process.communicate(timeout=PATIENCE_SECONDS)
-        return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+        """The program, to its end, in this process."""
+        return act_in(folder or self.root, self.environment | more, *words)
 
     def replay(self, *lines: dict[str, Any] | float) -> str:
         """A proposer that sets the loss to each number in turn; a line may also be given whole."""
@@ -149,11 +150,12 @@ class Ground:
         return dict(line.split(" ") for line in lines)
 
     def processes(self) -> list[int]:
-        """Those that run for this repository: their command line or working folder names it."""
+        """Those that run for this repository, but for this one: their command line or working folder names it."""
         mark, found = str(self.folder), []
         for process in psutil.process_iter():
             try:
-                if any(mark in word for word in [*process.cmdline(), process.cwd()]):
+                named = any(mark in word for word in [*process.cmdline(), process.cwd()])
+                if named and process.pid != os.getpid():
                     found.append(process.pid)
             except psutil.Error:
                 continue
@@ -177,6 +179,32 @@ class Ground:
             return len((self.folder / "started").read_text().splitlines())
         except FileNotFoundError:
             return 0
+
+
+@contextmanager
+def standing(folder: Path, environment: Mapping[str, str]) -> Iterator[None]:
+    """This process stands in the place of a shell without a terminal."""
+    outer, place, temporary = dict(os.environ), os.getcwd(), tempfile.tempdir
+    try:
+        os.environ.clear()
+        os.environ.update(environment)
+        os.chdir(folder)
+        tempfile.tempdir = None
+        with open(os.devnull) as nobody, patch("sys.stdin", nobody):
+            yield
+    finally:
+        tempfile.tempdir = temporary
+        os.chdir(place)
+        os.environ.clear()
+        os.environ.update(outer)
+
+
+def act_in(folder: Path, environment: Mapping[str, str], *words: str) -> subprocess.CompletedProcess[str]:
+    """The command line in this process: what starts in a fraction of a process's time."""
+    out, err = io.StringIO(), io.StringIO()
+    with standing(folder, environment), redirect_stdout(out), redirect_stderr(err):
+        code = cli.main(words)
+    return subprocess.CompletedProcess(words, code, out.getvalue(), err.getvalue())
 
 
 @dataclass(frozen=True)

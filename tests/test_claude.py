@@ -15,9 +15,9 @@ from autoresearch.brief import Brief, InFlight
 from autoresearch.config import RunConfig
 from autoresearch.errors import (
     ConfigError,
+    MoneySpent,
     ProposalDeferred,
     ProposalFailed,
-    ProposalsExhausted,
     ProposerLost,
     UsageError,
 )
@@ -403,7 +403,8 @@ async def test_no_further_request_is_made_that_the_limit_does_not_cover() -> Non
 
 
 async def test_money_that_does_not_pay_for_an_answer_ends_proposing() -> None:
-    error, server = await failing([SUBMIT], ProposalsExhausted, spend_limit_usd=0.01)
+    error, server = await failing([SUBMIT], MoneySpent, spend_limit_usd=0.01)
+    assert error.stop_reason == "--max-cost reached"
     assert "$0.01" in str(error)
     assert not server.requests
 

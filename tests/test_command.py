@@ -8,6 +8,7 @@ import shlex
 import tempfile
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -177,11 +178,29 @@ async def test_no_change_is_told_apart(command: str, error: type[Exception], wha
         await propose(command)
 
 
-async def test_a_failed_proposal_keeps_its_reply_and_cost() -> None:
+async def test_a_failed_proposal_keeps_its_reply_and_the_cost_of_both_calls() -> None:
     with pytest.raises(ProposalFailed) as raised:
         await propose(says({"result": "nothing to do", "total_cost_usd": 0.02}))
     assert raised.value.reply is not None
-    assert raised.value.reply.usage.cost_usd == 0.02
+    assert raised.value.reply.usage.cost_usd == 0.04
+
+
+async def test_a_useless_answer_is_sent_back_once_with_the_reason() -> None:
+    stubborn = 'grep -q "of no use: the agent changed nothing" "$AUTORESEARCH_PROMPT" && echo "LR = 2" > train.py; true'
+    proposal = await propose(stubborn, cost_bound_usd=0.25)
+    assert proposal.change.edits == (Edit("train.py", content="LR = 2\n"),)
+    assert proposal.reply.usage.cost_usd == 0.5
+
+
+@pytest.mark.parametrize(("limit_usd", "calls"), [(0.25, 1), (0.5, 2)])
+async def test_a_useless_answer_is_sent_back_only_where_the_money_covers_it(
+    tmp_path: Path, limit_usd: float, calls: int
+) -> None:
+    proposer = proposer_of(f"echo x >> {tmp_path}/calls", cost_bound_usd=0.25)
+    assert (proposer.cost_bound_usd, proposer.cost_least_usd) == (0.5, 0.25)
+    with pytest.raises(ProposalFailed):
+        await proposer.propose(replace(brief(), spend_limit_usd=limit_usd), MemoryTree())
+    assert (tmp_path / "calls").read_text() == "x\n" * calls
 
 
 async def test_an_agent_that_hangs_dies_with_its_whole_tree(tmp_path: Path) -> None:

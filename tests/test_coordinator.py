@@ -15,7 +15,7 @@ from autoresearch.brief import Brief
 from autoresearch.config import RunConfig
 from autoresearch.coordinator import Coordinator, Parts
 from autoresearch.errors import NoSlotLeft, ProposalDeferred, ProposalFailed
-from autoresearch.events import Approved, Began, Ended, Resumed, Stamped
+from autoresearch.events import Approved, Began, Ended, Resumed, Stamped, StopAsked
 from autoresearch.metric import Metric
 from autoresearch.protocols import Request, Slot
 from autoresearch.state import Run, fold
@@ -367,6 +367,24 @@ async def test_exhausted_proposals_end_the_run() -> None:
     night = Night(lambda brief, files: put(100 - brief.trial) if brief.trial <= 3 else None)
     assert await night.pass_by() == "proposals exhausted"
     assert len(night.rows) == 4
+
+
+async def test_an_end_that_a_resume_brings_at_once_is_told() -> None:
+    night = Night(slots=1)
+    await night.pass_by()
+    night.listener.events.clear()
+    assert await night.resume() == "--max-trials reached"
+    assert [type(event) for event in night.listener.events] == [Resumed, Ended]
+
+
+async def test_a_drain_that_a_stop_condition_began_is_stored() -> None:
+    night = Night(slots=2, config=replace(CONFIG, target=99.0))
+    await night.pass_by()
+    marks = [stored.event for stored in await night.store.events() if isinstance(stored.event, StopAsked | Ended)]
+    assert [(type(mark), mark.why) for mark in marks] == [
+        (StopAsked, "--target reached"),
+        (Ended, "--target reached"),
+    ]
 
 
 async def test_a_stop_drains_and_resume_goes_on() -> None:

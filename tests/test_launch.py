@@ -75,6 +75,19 @@ async def test_a_run_asks_one_question_and_leaves_a_summary(checkout: Path) -> N
     assert git(checkout, "status", "--porcelain") == ""
 
 
+async def test_a_limit_below_what_has_begun_is_refused(checkout: Path) -> None:
+    await launch.run(replace(CONFIG, tag="t"), folder=checkout, console=MemoryConsole(["y"]), proposer=smaller())
+    with pytest.raises(UsageError, match="--max-trials 2: 3 trials of this run have begun; name at least 3"):
+        await launch.resume("t", {"max_trials": 2}, folder=checkout, console=MemoryConsole())
+
+
+async def test_resume_of_a_run_that_reached_its_limit_says_so(checkout: Path) -> None:
+    await launch.run(replace(CONFIG, tag="t"), folder=checkout, console=MemoryConsole(["y"]), proposer=smaller())
+    console = MemoryConsole()
+    assert await launch.resume("t", {"proposer": "mutate"}, folder=checkout, console=console) == 0
+    assert "Nothing was left to do (--max-trials reached): name a higher limit to go on." in console.said
+
+
 async def test_without_anybody_to_ask_nothing_is_measured(checkout: Path, cache: Path) -> None:
     config = replace(CONFIG, measure=f"touch {cache.parent}/measured; cat x.txt")
     with pytest.raises(UsageError, match="--yes"):

@@ -72,6 +72,19 @@ def texts(notices: Iterator[Notice]) -> list[str]:
         (replace(BASELINE, stdev=0.0), "baseline: 0.998, measured 3 times, all equal"),
         (replace(BASELINE, n=1, stdev=None), "baseline: 0.998, measured once"),
         (replace(WORSE, value=None, delta=None, hypothesis=""), "trial 4 discarded (worse): (no hypothesis)"),
+        (
+            replace(WORSE, reason=Reason.EQUAL, delta=0.002),
+            "trial 4 discarded (equal: too small to count) 1.005, gain +0.002: switch to GeLU",
+        ),
+        (replace(WORSE, reason=Reason.EQUAL, delta=0.0), "trial 4 discarded (equal) 1.005, gain +0: switch to GeLU"),
+        (
+            replace(WORSE, reason=Reason.UNCONFIRMED, delta=0.002),
+            "trial 4 discarded (unconfirmed: fresh runs leave it within the noise) 1.005, gain +0.002: switch to GeLU",
+        ),
+        (
+            replace(WORSE, reason=Reason.UNCONFIRMED),
+            "trial 4 discarded (unconfirmed: fresh runs are no better) 1.005, gain -0.012: switch to GeLU",
+        ),
     ],
 )
 def test_a_trial_ends(trial: Trial, text: str) -> None:

@@ -219,7 +219,7 @@ async def test_the_view_begins_when_the_plan_is_agreed_to(terminal: TerminalPape
         assert terminal.getvalue().endswith("slot 0 ready\n") and ENTER not in terminal.getvalue()
         listener.notify(NOW, Approved(METRIC), (), lambda: BUSY)
         before, view = terminal.getvalue().split(ENTER)
-        assert before.endswith("metric: val_bpb, minimize\n")
+        assert before.endswith("slot 0 ready\n")
         assert IDEA in view
         console.summary("=== Summary ===\n")
         after = terminal.getvalue().split(LEAVE)[1]

@@ -68,3 +68,15 @@ def test_a_bound_that_is_not_always_reached_leaves_something_to_gain() -> None:
     told = after_baseline(PASS, FLAKY, PASS)
     assert any(isinstance(action, Propose) for action in told)
     assert not any(isinstance(action, Stop) for action in told)
+
+
+def test_views_see_the_values_that_the_tables_have() -> None:
+    """Fresh runs of the best so far move its mean; a number on the screen that is in no table would confuse."""
+    world = World()
+    world.ready()
+    world.settle()
+    archive, seen = world.run.archive, world.run.snapshot()
+    best = archive.trial(seen.incumbent)
+    assert best is not None and seen.best == best.value
+    archive.measured(world.run.given.base_tree, 1e6)
+    assert world.run.snapshot().baseline == seen.baseline == archive.ended[0].value

@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import re
+import shlex
 import signal
 import subprocess
 from collections import Counter
@@ -55,7 +56,7 @@ def no_op(request: Request, turn: int) -> Step:
 
 FAULTS: dict[int, Step] = {
     3: Fault(529, "overloaded_error", retry_after="0"),
-    5: Fault(429, "rate_limit_error", retry_after="1"),
+    5: Fault(429, "rate_limit_error", retry_after="0.2"),
     7: StreamFault(),
     9: Stall(),
     11: Fault(500),
@@ -75,12 +76,12 @@ def faulty(kinds: tuple[Callable[[Request, int], Step] | Step, ...]) -> Model:
 
 @pytest.fixture(scope="module")
 def night(tmp_path_factory: pytest.TempPathFactory) -> tuple[Valley, MessagesServer, str]:
-    """A run of 40 trials with all that a model and its server can do wrong."""
+    """A run of 30 trials with all that a model and its server can do wrong."""
     valley = Valley(tmp_path_factory.mktemp("night"))
     kinds = (good, in_text, look_ups, worse, crashing, thoughtful, no_op, not_applying, stubborn, good, out_of_scope)
     with MessagesServer(faulty(kinds)) as server:
         run = valley.run(
-            *("--workers", "8", *FREE, "--max-trials", "40", "--proposal-timeout", "3"),
+            *("--workers", "8", *FREE, "--max-trials", "30", "--proposal-timeout", "3"),
             *("--feedback", "echo knobs look high", "--context", "measure.sh"),
             server=server,
         )
@@ -94,7 +95,7 @@ Night = tuple[Valley, MessagesServer, str]
 def test_the_run_keeps_improving_and_each_trial_has_one_row(night: Night) -> None:
     valley, _, printed = night
     rows = valley.rows
-    assert sorted(int(row["trial"]) for row in rows) == list(range(41))
+    assert sorted(int(row["trial"]) for row in rows) == list(range(31))
     kept = [float(row["loss"]) for row in rows if row["status"] == "keep"]
     assert kept[0] == START
     assert len(kept) >= 5 and kept == sorted(kept, reverse=True) and kept[-1] < START / 2
@@ -102,7 +103,7 @@ def test_the_run_keeps_improving_and_each_trial_has_one_row(night: Night) -> Non
     counted = Counter(row["status"] for row in rows if row["trial"] != "0")
     summary = dict(re.findall(r"^(Experiments run|Kept|Discarded|Crashed|Stopped): (.*)$", printed, re.MULTILINE))
     assert summary == {
-        "Experiments run": "40",
+        "Experiments run": "30",
         "Kept": str(counted["keep"]),
         "Discarded": str(counted["discard"]),
         "Crashed": str(counted["crash"]),
@@ -116,7 +117,8 @@ def test_no_fault_of_the_server_became_a_trial(night: Night) -> None:
     said = " ".join(str(event["why"]) for event in deferred)
     for words in ("529", "429", "500", "overloaded", "within 3 s", "incomplete chunked read", "cut off"):
         assert words in said
-    assert len(deferred) == len(FAULTS)
+    late = [event for event in deferred if "within 3 s" in event["why"]]  # on a slow machine also what did not stall
+    assert len(deferred) - len(late) == len([fault for fault in FAULTS.values() if not isinstance(fault, Stall)])
     failed = [trial for trial in _log(valley) if trial["reason"] == "proposer_failed"]
     assert failed and len(failed) <= sum("stubborn" in json.dumps(each.body["messages"]) for each in server.requests)
     asked = {trial["trial"]: trial for trial in _log(valley)}
@@ -241,13 +243,13 @@ def dear(request: Request, turn: int) -> Step:
 def test_spending_stays_below_the_ceiling(valley: Valley) -> None:
     """Each answer costs 0.3 dollars, one in nine breaks off."""
     with MessagesServer(Model(*[dear] * 8, StreamFault())) as server:
-        run = valley.run("-w", "8", "--yes", "--max-cost", "5", server=server)
+        run = valley.run("-w", "4", "--yes", "--max-cost", "3", server=server)
     assert (run.returncode, run.stderr) == (0, "")
     assert "Stopped: --max-cost reached" in run.stdout
     spent = json.loads(valley.autoresearch("status", "--json").stdout)["cost_usd"]
     answered = sum(float(row["usd"]) for row in valley.rows)
-    assert answered <= spent <= 5.0
-    assert spent > 4.0, "most of the ceiling is used"
+    assert answered <= spent <= 3.0
+    assert spent > 2.1, "most of the ceiling is used"
 
 
 def test_yes_without_a_ceiling_spends_and_measures_nothing(valley: Valley) -> None:
@@ -314,7 +316,7 @@ def test_saved_replies_are_not_asked_again_after_a_kill(valley: Valley) -> None:
     (valley.root / "measure.sh").write_text(slow)
     valley.git("commit", "-qam", "slower")
     with MessagesServer(Model(good, look_ups)) as server:
-        process = valley.start("-w", "4", *FREE, "--max-trials", "12", "--proposers", "6", server=server)
+        process = valley.start("-w", "4", *FREE, "--max-trials", "9", "--proposers", "6", server=server)
         assert process.stdout is not None
         ended = 0
         for line in process.stdout:
@@ -329,20 +331,21 @@ def test_saved_replies_are_not_asked_again_after_a_kill(valley: Valley) -> None:
     with MessagesServer(Model(good)) as server:
         resumed = valley.autoresearch("resume", server=server)
     assert (resumed.returncode, resumed.stderr) == (0, "")
-    assert Counter(event["trial"] for event in valley.events("Proposed")) == Counter(range(1, 13))
-    assert len(server.requests) == 12 - len(saved)
+    assert Counter(event["trial"] for event in valley.events("Proposed")) == Counter(range(1, 10))
+    assert len(server.requests) == 9 - len(saved)
     rows = {row["trial"]: row for row in valley.rows}
-    assert sorted(map(int, rows)) == list(range(13)) and len(valley.rows) == 13
+    assert sorted(map(int, rows)) == list(range(10)) and len(valley.rows) == 10
     assert {number: rows[number] for number in before} == before
 
 
 AGENT = """\
 #!/bin/sh
+echo $$ > "$STATE/pid-$$"
+for pid in $(cat "$STATE"/pid-*); do kill -0 "$pid" 2>/dev/null && echo "$pid"; done | grep -c . >> "$STATE/at-once"
+cat > "$STATE/stdin-$$"; cmp -s "$STATE/stdin-$$" "$AUTORESEARCH_PROMPT" || echo differ >> "$STATE/wrong"
+if grep -q "answer was of no use" "$STATE/stdin-$$"; then echo "Still nothing."; exit; fi
 n=1
 while ! mkdir "$STATE/$n" 2>/dev/null; do n=$((n + 1)); done
-echo $$ > "$STATE/pid-$n"
-for pid in $(cat "$STATE"/pid-*); do kill -0 "$pid" 2>/dev/null && echo "$pid"; done | grep -c . >> "$STATE/at-once"
-cat > "$STATE/$n/stdin"; cmp -s "$STATE/$n/stdin" "$AUTORESEARCH_PROMPT" || echo differ >> "$STATE/wrong"
 set -- alpha beta gamma delta epsilon zeta
 shift $((n % 6)); knob=$1
 turn() {
@@ -369,7 +372,7 @@ def test_an_agent_of_any_manners_is_run_to_its_end(valley: Valley, tmp_path: Pat
     (valley.root / "knobs/alpha.txt").write_text("alpha = 99\n")  # the user's own work, not committed
     before = _of_the_user(valley)
     run = valley.run(
-        *("--agent", f"sh {script}", "-w", "4", "--yes", "--max-trials", "14", "--agent-timeout", "2"),
+        *("--agent", shlex.join(("sh", str(script))), "-w", "4", "--yes", "--max-trials", "14", "--agent-timeout", "2"),
         STATE=str(state),
         SECONDS_OF_HANG=hang,
     )
@@ -388,7 +391,7 @@ def test_an_agent_of_any_manners_is_run_to_its_end(valley: Valley, tmp_path: Pat
     }
     assert any(float(row["usd"]) == pytest.approx(0.03) for row in rows.values())
     assert valley.git("show", "autoresearch/t:measure.sh") == (valley.root / "measure.sh").read_text()
-    assert any("# Repair" in path.read_text() and "out of scope" in path.read_text() for path in state.glob("*/stdin"))
+    assert any("# Repair" in path.read_text() and "out of scope" in path.read_text() for path in state.glob("stdin-*"))
 
 
 def _of_the_user(valley: Valley) -> dict[str, object]:

@@ -718,3 +718,9 @@ class TestUsersRepository:
             git(repo, "gc", "-q", "--prune=now")
             await repository.reset(worktree, candidate.commit)
             assert (worktree / "train.py").read_text().startswith("lr = 2")
+
+
+async def test_git_does_not_get_the_ctrl_c_that_drains_the_run(repo: Path) -> None:
+    """A terminal sends it to the whole process group: git would die under a run that goes on."""
+    group = await (await inspect(repo)).store.line("-c", "alias.group=!ps -o pgid= -p $$", "group")
+    assert int(group) != os.getpgrp()

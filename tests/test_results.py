@@ -62,6 +62,11 @@ def test_nothing_measured_and_no_crash_is_empty() -> None:
     assert cells(Trial(1, Outcome.DISCARD, Reason.CONFLICT, "late", parent=0))["metric"] == ""
 
 
+def test_a_proposal_without_a_hypothesis_is_described_by_what_was_wrong_with_it() -> None:
+    crash = Trial(1, Outcome.CRASH, Reason.PROPOSER_FAILED, "", parent=0, note="the agent changed nothing")
+    assert cells(crash)["description"] == "the agent changed nothing"
+
+
 def test_the_baseline_is_called_so() -> None:
     baseline = Trial(0, Outcome.KEEP, Reason.BASELINE, "", value=93, n=3, stdev=0.0)
     row = cells(baseline)

@@ -425,6 +425,17 @@ def test_a_run_that_has_reached_its_limit_stops_as_soon_as_it_is_resumed() -> No
     assert (world.stopped, sorted(world.rows)) == ("--max-trials reached", [0, 1, 2])
 
 
+def test_the_time_that_a_question_takes_is_not_the_runs() -> None:
+    world = World(replace(CONFIG, max_time=60.0))
+    world.ready()
+    world.measure(world.asked(Measure))
+    world.at += 3600.0
+    world.approve()
+    assert world.run.stopping is None
+    assert world.run.clock.elapsed_seconds < 60.0
+    assert world.at + 50.0 < world.asked(Wake).at < world.at + 60.0
+
+
 def test_the_wake_at_the_end_does_not_come_before_it() -> None:
     for seconds in (20.1, 60.3, 90.7):
         world = World(replace(CONFIG, max_time=seconds), at=1_732_312_345.678901)

@@ -21,7 +21,7 @@ STANDING = Standing(
     since_keep=3,
     elapsed_seconds=60.0,
     live=0,
-    exhausted=False,
+    exhausted="",
     cost_bound_usd=0.25,
 )
 DONE = Budget(Limits(usd=1.0), trials=7, usd=0.8)
@@ -42,8 +42,8 @@ DONE = Budget(Limits(usd=1.0), trials=7, usd=0.8)
         ({}, {"at_bound": True}, Budget(), "nothing left to gain: the metric is at its bound"),
         ({"patience": 4}, {}, Budget(), ""),
         ({"patience": 3}, {}, Budget(), "--patience: 3 trials without a keep"),
-        ({}, {"exhausted": True}, Budget(), "proposals exhausted"),
-        ({}, {"exhausted": True, "live": 1}, Budget(), ""),
+        ({}, {"exhausted": "proposals exhausted"}, Budget(), "proposals exhausted"),
+        ({}, {"exhausted": "proposals exhausted", "live": 1}, Budget(), ""),
         ({}, {}, DONE, "--max-cost reached"),
         ({}, {"live": 1}, DONE, ""),
         ({}, {"cost_bound_usd": 0.1}, DONE, ""),
@@ -62,7 +62,7 @@ def test_each_reason(config: dict[str, Any], standing: dict[str, Any], budget: B
         since_keep=st.integers(0, 10_000),
         elapsed_seconds=st.floats(0, 1e9),
         live=st.integers(0, 9),
-        exhausted=st.just(False),
+        exhausted=st.just(""),
         cost_bound_usd=st.floats(0, 10),
     ),
     st.integers(0, 10_000),

@@ -55,14 +55,14 @@ Failed ideas:
 - double the width — ERR, memory
 
 Re-measured: skipped (not available yet)
-Expected false keeps: at most 0.2 (20 candidates confirmed at 99%)
+Expected false keeps: at most 0.2 (20 candidates measured again, at 99%)
 Stopped: --max-trials reached
 Time: 1h 12m
 Cost: $1.23
 Tokens: 1,234,567 (1,000,000 from cache)
 Slot use: 94% of 8 slots
 Results: column -ts $'\\t' .autoresearch/mar26/results.tsv | less -S
-Go on: autoresearch resume mar26
+Go on: autoresearch resume mar26 --max-trials 94
 Take it: git merge autoresearch/mar26
 """
 
@@ -87,8 +87,8 @@ def test_nothing_happened() -> None:
         ({"deterministic": None}, "not known"),
         ({"config": {}}, "not known"),
         ({"config": {"confidence": 0.99, "repeats": 1}}, "not known"),
-        ({"confirmed": 1}, "at most 0.01 (1 candidate confirmed at 99%)"),
-        ({"confirmed": 5000}, "at most 12 (5000 candidates confirmed at 99%)"),
+        ({"confirmed": 1}, "at most 0.01 (1 candidate measured again, at 99%)"),
+        ({"confirmed": 5000}, "at most 12 (5000 candidates measured again, at 99%)"),
     ],
 )
 def test_expected_false_keeps_never_promise_more_than_is_known(changes: dict[str, object], words: str) -> None:
@@ -107,6 +107,23 @@ def test_a_run_that_has_not_ended_says_so(state: RunState, words: str, goes_on: 
     text = render(replace(RECORD, state=state, pid=42, stop_reason=None))
     assert f"Stopped: {words}\n" in text
     assert ("Go on: autoresearch resume mar26" in text) is goes_on
+
+
+@pytest.mark.parametrize(
+    ("reason", "limit"),
+    [
+        ("--max-trials reached", " --max-trials 94"),
+        ("--max-time reached", " --max-time ..."),
+        ("--patience: 20 trials without a keep", " --patience ..."),
+        ("Ctrl-C", ""),
+    ],
+)
+def test_a_limit_that_was_reached_must_be_given_anew(reason: str, limit: str) -> None:
+    assert f"Go on: autoresearch resume mar26{limit}\n" in render(replace(RECORD, stop_reason=reason))
+
+
+def test_without_a_keep_there_is_nothing_to_take() -> None:
+    assert render(replace(RECORD, outcomes={"crash": 3})).endswith("Take it: (nothing was kept)\n")
 
 
 def test_texts_of_models_stay_on_their_line() -> None:

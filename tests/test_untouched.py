@@ -254,8 +254,11 @@ def test_a_branch_that_the_user_has_checked_out_follows_later(ground: Ground) ->
     assert refs["refs/heads/autoresearch/t"] == refs["refs/heads/main"] != refs["refs/autoresearch/t/tip"]
     assert ground.git("status", "--porcelain") == ""
     assert (ground.root / "loss.txt").read_text() == "loss: 100\n"
+    assert "Take it: git merge refs/autoresearch/t/tip\n" in said[0]
     ground.git("checkout", "-q", "main")
-    assert ground.do("resume", "--max-trials", "3").returncode == 0
+    resumed = ground.do("resume", "--max-trials", "3")
+    assert resumed.returncode == 0
+    assert "Take it: git merge autoresearch/t\n" in resumed.stdout
     assert ground.git("show", "autoresearch/t:loss.txt") == "loss: 70\n"
 
 

@@ -17,12 +17,13 @@ import re
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from threading import Lock
 from typing import Any
 
+from tests.ground import act_in
 from tests.messages_server import Fault, MessagesServer, Request, Say, Step, text, tool
 
 KNOBS = ("alpha", "beta", "gamma", "delta", "epsilon", "zeta")
@@ -68,8 +69,12 @@ class Valley:
         asked = {"ANTHROPIC_BASE_URL": server.url, "ANTHROPIC_API_KEY": "sk-dummy-key"} if server else {}
         return {**kept, **ours, **asked, **more}
 
+    @staticmethod
+    def words(*options: str) -> list[str]:
+        return ["minimize loss", MEASURE, "knobs/", "--tag", "t", *options]
+
     def command(self, *options: str) -> list[str]:
-        return [sys.executable, "-m", "autoresearch", "minimize loss", MEASURE, "knobs/", "--tag", "t", *options]
+        return [sys.executable, "-m", "autoresearch", *self.words(*options)]
 
     def start(self, *options: str, server: MessagesServer | None = None, **more: str) -> subprocess.Popen[str]:
         """Start a run and don't wait for it; the caller does."""
@@ -84,16 +89,12 @@ class Valley:
         )
 
     def run(self, *options: str, server: MessagesServer | None = None, **more: str) -> subprocess.CompletedProcess[str]:
-        return self._wait(self.command(*options), self.environment(server, **more))
+        """A run to its end, in this process: importing what speaks to a model takes longer than most runs here."""
+        return act_in(self.root, self.environment(server, **more), *self.words(*options))
 
     def autoresearch(self, *words: str, server: MessagesServer | None = None) -> subprocess.CompletedProcess[str]:
         """Another command of the program."""
-        return self._wait([sys.executable, "-m", "autoresearch", *words], self.environment(server))
-
-    def _wait(self, command: Sequence[str], env: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            command, cwd=self.root, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=110
-        )
+        return act_in(self.root, self.environment(server), *words)
 
     @property
     def rows(self) -> list[dict[str, str]]:

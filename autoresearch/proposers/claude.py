@@ -18,9 +18,9 @@ from autoresearch.edits import apply_edits
 from autoresearch.errors import (
     ChangeRejected,
     ConfigError,
+    MoneySpent,
     ProposalDeferred,
     ProposalFailed,
-    ProposalsExhausted,
     ProposerLost,
     UsageError,
 )
@@ -243,7 +243,7 @@ class ClaudeProposer:
         most = affordable_tokens(talk, limit_usd - talk.usage.cost_usd, self._output_tokens(talk.model))
         if most < MIN_OUTPUT_TOKENS:
             if not talk.answered:
-                raise ProposalsExhausted(f"${limit_usd:.2f}, what is left to spend, does not pay for an answer")
+                raise MoneySpent(f"${limit_usd:.2f}, what is left to spend, does not pay for an answer")
             raise ProposalFailed(f"no change for the ${limit_usd:.2f} that one proposal may cost")
         request = talk.request | {"model": talk.model, "max_tokens": most, "tools": TOOLS}
         if talk.model not in self._plain:

@@ -17,7 +17,7 @@ from autoresearch.errors import ChangeRejected, ProposalDeferred, ProposalFailed
 from autoresearch.proposers.agents import Said, hopeless_named, hypothesis, limit_named, retry_after_seconds
 from autoresearch.protocols import EditWorktrees, Tree
 from autoresearch.sandbox import Execution, execute
-from autoresearch.trial import Change, Edit, Proposal, Reply, Trial
+from autoresearch.trial import Change, Edit, Proposal, Reply, Trial, Usage
 
 _OUTPUT_BYTES = 4 << 20
 _STORED_CHARS = 100_000
@@ -28,6 +28,7 @@ _WITHHELD = (
     # Claude Code refuses to start inside of itself.
     "CLAUDECODE",
 )  # fmt: skip
+_SENT_BACK = "\n\nYour answer was of no use: {why}. Make one change by editing files in this folder.\n"
 _CONTINUED = "\n\nYour earlier change is in this folder already: go on from it.\n"
 
 
@@ -49,7 +50,6 @@ class CommandProposer:
 
     repairs = True
     ordered = False
-    cost_least_usd = 0.0
 
     def __init__(
         self,
@@ -63,8 +63,10 @@ class CommandProposer:
         environment: Mapping[str, str] | None = None,
     ) -> None:
         """`command` is a shell command or the words of one; `name` is shown as the model's; `environment` replaces
-        the coordinator's. A call that does not say what it cost has cost `cost_bound_usd`."""
-        self.cost_bound_usd = cost_bound_usd
+        the coordinator's. A call that does not say what it cost has cost `cost_bound_usd`; a proposal is two calls
+        at most."""
+        self.cost_bound_usd = 2 * cost_bound_usd  # a useless answer is sent back once
+        self.cost_least_usd = self._call_usd = cost_bound_usd
         self._command = command
         self._worktrees = worktrees
         self._build_prompt = build_prompt
@@ -74,6 +76,25 @@ class CommandProposer:
 
     async def propose(self, brief: Brief, tree: Tree) -> Proposal:
         prompt = await self._build_prompt(brief, tree)
+        try:
+            return await self._ask(brief, tree, prompt)
+        except ProposalFailed as error:
+            useless = error
+        spent = useless.reply.usage if useless.reply else Usage()
+        if brief.spend_limit_usd is not None and spent.cost_usd + self._call_usd > brief.spend_limit_usd:
+            raise useless
+        try:
+            proposal = await self._ask(brief, tree, prompt + _SENT_BACK.format(why=useless.why))
+        except ProposalFailed as error:
+            raise ProposalFailed(error.why, error.reply and _with(error.reply, spent)) from error
+        except ProposalDeferred as error:
+            raise ProposalDeferred(error.why, error.retry_after_seconds, error.cost_usd + spent.cost_usd) from error
+        return replace(proposal, reply=_with(proposal.reply, spent))
+
+    def tell(self, trial: Trial) -> None:
+        """Nothing to learn: the prompt holds the history."""
+
+    async def _ask(self, brief: Brief, tree: Tree, prompt: str) -> Proposal:
         async with self._worktrees.checkout(tree.commit) as worktree:
             before: tuple[Edit, ...] = ()
             if brief.repair is not None and await to_thread.run_sync(_redo, worktree, brief.repair.change.edits):
@@ -92,9 +113,6 @@ class CommandProposer:
         if not edits or edits == before:
             raise _no_change(run, said, reply)
         return Proposal(Change(hypothesis(run.stdout, said, edits), edits), reply)
-
-    def tell(self, trial: Trial) -> None:
-        """Nothing to learn: the prompt holds the history."""
 
     async def _run(self, worktree: Path, prompt: str) -> _Run:
         """Raises ProposalDeferred where the machine could not run it."""
@@ -118,10 +136,15 @@ class CommandProposer:
             return _Run(execution, await to_thread.run_sync(_read, stdout), await to_thread.run_sync(_read, stderr))
 
     def _reply(self, run: _Run, said: Said, prompt: str) -> Reply:
-        cost = self.cost_bound_usd if said.cost_usd is None else said.cost_usd
+        cost = self._call_usd if said.cost_usd is None else said.cost_usd
         usage = replace(said.usage, cost_usd=cost, seconds=run.execution.wall_seconds)
         text = run.stdout if run.stdout.strip() else run.stderr
         return Reply(text=text[-_STORED_CHARS:], prompt=(prompt,), model=self._name, usage=usage)
+
+
+def _with(reply: Reply, spent: Usage) -> Reply:
+    """The reply, and what was spent before it."""
+    return replace(reply, usage=spent + reply.usage)
 
 
 def _no_change(run: _Run, said: Said, reply: Reply) -> Exception:

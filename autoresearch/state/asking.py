@@ -19,8 +19,8 @@ class Asking:
 
     next_number: int = 1
     dropped: list[int] = field(default_factory=list)
-    exhausted: bool = False
-    """The proposer has nothing left."""
+    exhausted: str = ""
+    """Why the proposer has nothing left; empty: it has."""
     pace: Pace = Pace()
     deferrals: int = 0
     """Times in a row that the server could not answer; requests that were under way together count once."""

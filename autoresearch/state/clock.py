@@ -15,6 +15,10 @@ class Clock:
     process_began_at: float = 0.0
     earlier_seconds: float = 0.0
     """What earlier processes of this run took."""
+    asked_at: float | None = None
+    """Since when the user is asked."""
+    asked_seconds: float = 0.0
+    """How long questions waited for the user, in this process."""
 
     def begin(self, at: float) -> None:
         """The run begins."""
@@ -24,6 +28,17 @@ class Clock:
         """A new process takes the run over."""
         self.earlier_seconds = self.elapsed_seconds
         self.at = self.process_began_at = at
+        self.asked_at, self.asked_seconds = None, 0.0
+
+    def ask(self) -> None:
+        """The user is asked something: the run cannot help how long that takes."""
+        self.asked_at = self.at
+
+    def answered(self) -> None:
+        """The user has answered."""
+        if self.asked_at is not None:
+            self.asked_seconds += self.at - self.asked_at
+        self.asked_at = None
 
     def advance(self, at: float) -> None:
         """Never backwards, whatever the machine's clock does."""
@@ -36,5 +51,5 @@ class Clock:
 
     @property
     def elapsed_seconds(self) -> float:
-        """How long the run has been going, in all its processes."""
-        return self.earlier_seconds + self.process_seconds
+        """How long the run has been going, in all its processes; questions to the user left out."""
+        return self.earlier_seconds + self.process_seconds - self.asked_seconds

@@ -69,9 +69,11 @@ def baseline_measured(run: Run, slot: int, measurement: Measurement) -> None:
         if suggested and not config.metric:
             baseline.suggested = suggested
             baseline.stale = {busy.number for busy in run.slots.busy}
+            run.clock.ask()
             run.do(SuggestMeasure(suggested))
             return
         baseline.metric = metrics.choose(measurement, config.objective, config.metric, config.direction)
+        run.clock.ask()
         run.do(Approve(baseline.metric, metrics.settle(measurement, baseline.metric)))
     if measurement.value is None:
         measurement = metrics.settle(measurement, baseline.metric)
@@ -94,6 +96,7 @@ def baseline_measured(run: Run, slot: int, measurement: Measurement) -> None:
 
 def measure_replaced(run: Run, command: str) -> None:
     """The user took the measure command that was suggested."""
+    run.clock.answered()
     run.given = replace(run.given, config=replace(run.config, measure=command))
     run.baseline.suggested = ""
     run.slots.forget_baseline()
@@ -101,6 +104,7 @@ def measure_replaced(run: Run, command: str) -> None:
 
 def approved(run: Run, event: Approved) -> None:
     """The user agreed to the plan."""
+    run.clock.answered()
     if event.max_cost is not None:
         run.given = replace(run.given, config=replace(run.config, max_cost=event.max_cost))
         run.budget = replace(run.budget, limits=limits_of(run.config))

@@ -136,9 +136,9 @@ def deferred(run: Run, event: Deferred) -> None:
     run.do(Wake(run.asking.not_before))
 
 
-def exhausted(run: Run, number: int) -> None:
+def exhausted(run: Run, number: int, why: str) -> None:
     """The proposer has nothing left."""
-    run.asking.exhausted = True
+    run.asking.exhausted = why
     if (live := asked_for(run, number)) is not None:
         give_up(run, live)
 

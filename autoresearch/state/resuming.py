@@ -33,7 +33,7 @@ def resumed(run: Run, event: Resumed, at: float) -> None:
     run.stopping, run.schedule = None, Schedule()
     bounded = run.config.workers is None
     run.slots = Slots(most=run.slots.most, why_bound=run.slots.why_bound) if bounded else Slots()
-    run.asking.exhausted, run.asking.not_before = False, 0.0
+    run.asking.exhausted, run.asking.not_before = "", 0.0
     for number in list(run.budget.reserved):
         run.budget = run.budget.forfeit(number)
     run.budget = replace(run.budget, limits=limits_of(run.config))

@@ -202,8 +202,8 @@ class Run:
                 proposals.proposing_failed(self, trial, why, reply)
             case Deferred():
                 proposals.deferred(self, event)
-            case Exhausted(trial):
-                proposals.exhausted(self, trial)
+            case Exhausted(trial, why):
+                proposals.exhausted(self, trial, why)
             case Applied(trial, candidate):
                 candidates.applied(self, self.live[trial], candidate)
             case Rejected(trial, reason, why):
@@ -287,6 +287,11 @@ class Run:
 
     # For views.
 
+    def _value(self, trial: int) -> float:
+        """The value that a trial has in every table; of a baseline that is being measured, the mean so far."""
+        ended = self.archive.trial(trial)
+        return mean(self.pool_of(trial)) if ended is None or ended.value is None else ended.value
+
     def snapshot(self) -> Snapshot:
         """A picture of the run, for views."""
         known = bool(self.archive.pools)
@@ -296,8 +301,8 @@ class Run:
             began_at=self.clock.began_at,
             metric=self.baseline.metric,
             slots=tuple(self.slots.view(state, self._hypothesis(state)) for state in self.slots.in_order),
-            baseline=mean(self.pool_of(0)) if known else None,
-            best=mean(self.incumbent_pool) if known else None,
+            baseline=self._value(0) if known else None,
+            best=self._value(self.population.incumbent) if known else None,
             stdev=self.archive.noise.stdev if self.archive.noise.dof else None,
             incumbent=self.population.incumbent,
             kept=tuple(self.archive.tally.kept),

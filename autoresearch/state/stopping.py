@@ -21,7 +21,8 @@ class Standing:
     """Of the whole run, `resume` included, pauses between processes left out."""
     live: int
     """Trials without a row."""
-    exhausted: bool
+    exhausted: str
+    """Why nothing is proposed any more; empty: something is."""
     cost_bound_usd: float
 
 
@@ -43,7 +44,7 @@ def stop_reason(config: RunConfig, budget: Budget, standing: Standing) -> str:
     if config.patience is not None and standing.since_keep >= config.patience:
         return f"--patience: {standing.since_keep} trials without a keep"
     if standing.live == 0 and standing.exhausted:
-        return "proposals exhausted"
+        return standing.exhausted
     if standing.live == 0 and not budget.affords(standing.cost_bound_usd):
         return "--max-cost reached"
     return ""

@@ -45,7 +45,7 @@ from autoresearch.events import (
 from autoresearch.metric import Metric
 from autoresearch.plan import Plan
 from autoresearch.snapshot import Snapshot
-from autoresearch.trial import Outcome, Purpose, Trial
+from autoresearch.trial import Outcome, Purpose, Reason, Trial
 from autoresearch.views import inspect
 
 VERSION = 1
@@ -159,7 +159,7 @@ def _of_event(event: Event, picture: Snapshot | None) -> Iterator[Notice]:
         case MeasureReplaced(command):
             yield Notice(f"the measure command is now: {_short(command)}", verbose=True)
         case Approved(metric):
-            yield _metric(metric)
+            yield _metric(metric)  # the plan has shown it
         case Resumed():
             yield Notice("the run goes on")
         case Proposed(trial, proposal):
@@ -185,7 +185,7 @@ def _metric(metric: Metric) -> Notice:
     reader = {"kind": str(metric.reader.kind), "key": metric.reader.key}
     fields = {"name": metric.name, "direction": str(metric.direction), "reader": reader}
     name = plain.one_line(metric.name) or "the number printed"
-    return Notice(f"metric: {name}, {metric.direction}", "metric", fields)
+    return Notice(f"metric: {name}, {metric.direction}", "metric", fields, verbose=True)
 
 
 def _measured(event: Measured) -> Notice:
@@ -199,7 +199,8 @@ def _measured(event: Measured) -> Notice:
 def _of_trial(trial: Trial, picture: Snapshot | None) -> Notice:
     if trial.baseline:
         return _baseline(trial, picture.metric if picture else None)
-    note = f": {_short(trial.note)}" if trial.note else ""
+    more = trial.note or _why(trial)
+    note = f": {_short(more)}" if more else ""
     text = f"trial {trial.number} {_PAST[trial.outcome]} ({trial.reason}{note})"
     if trial.outcome is not Outcome.CRASH and trial.value is not None:
         text += f" {plain.number(trial.value)}"
@@ -208,6 +209,22 @@ def _of_trial(trial: Trial, picture: Snapshot | None) -> Notice:
     if trial.outcome is Outcome.KEEP and picture and picture.baseline is not None and picture.best is not None:
         text += f", now {plain.improvement(picture.baseline, picture.best)} against the baseline"
     return Notice(f"{text}: {_short(trial.hypothesis) or '(no hypothesis)'}", "trial_ended", inspect.log_line(trial))
+
+
+def _why(trial: Trial) -> str:
+    """What a gain and a reason that seem to disagree have to do with each other."""
+    gained = trial.delta is not None and trial.delta > 0
+    match trial.reason:
+        case Reason.EQUAL:
+            return "too small to count" if trial.delta else ""
+        case Reason.UNCONFIRMED:
+            return "fresh runs leave it within the noise" if gained else "fresh runs are no better"
+        case Reason.CONFLICT:
+            return "with the new best"
+        case Reason.SUPERSEDED:
+            return "adds nothing to the new best"
+        case _:
+            return ""
 
 
 def _baseline(trial: Trial, metric: Metric | None) -> Notice:
@@ -222,8 +239,7 @@ def _baseline(trial: Trial, metric: Metric | None) -> Notice:
         "stdev": trial.stdev,
         "commit": trial.commit,
     }
-    times = "once" if trial.n == 1 else f"{trial.n} times"
-    return Notice(f"baseline: {value}, measured {times}{spread}", "baseline", fields)
+    return Notice(f"baseline: {value}, measured {plain.times(trial.n)}{spread}", "baseline", fields)
 
 
 def _stopped(event: Ended) -> Notice:

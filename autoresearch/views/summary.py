@@ -10,14 +10,15 @@ from autoresearch.results import short_commit
 from autoresearch.trial import Outcome, Trial
 
 
-def render(record: RunRecord, remeasured: str = "skipped (not available yet)") -> str:
+def render(record: RunRecord, remeasured: str = "skipped (not available yet)", tip: str = "") -> str:
     """The run in words, ending with a line break.
 
     `remeasured` says what measuring baseline and best afresh has given: `A -> B (gain, interval, n)`, or
-    `skipped (why)`.
+    `skipped (why)`. `tip` is where the keeps are, if not on the branch.
     """
     rows = [*_head(record), "", "Top improvements:", *_top(record), "", "Failed ideas:", *_failed(record), ""]
-    return "\n".join([*rows, f"Re-measured: {remeasured}", *_account(record), *_next_steps(record)]) + "\n"
+    rows += [f"Re-measured: {remeasured}", *_account(record), *_next_steps(record, tip or record.branch)]
+    return "\n".join(rows) + "\n"
 
 
 def _head(record: RunRecord) -> list[str]:
@@ -86,7 +87,7 @@ def _false_keeps(record: RunRecord) -> str:
         return "not known (nothing was measured twice)"
     bound = min(float(kept), record.confirmed * (1.0 - confidence))
     candidates = "1 candidate" if record.confirmed == 1 else f"{record.confirmed} candidates"
-    return f"at most {plain.number(bound, 2)} ({candidates} confirmed at {plain.number(100 * confidence)}%)"
+    return f"at most {plain.number(bound, 2)} ({candidates} measured again, at {plain.number(100 * confidence)}%)"
 
 
 def _stopped(record: RunRecord) -> str:
@@ -108,9 +109,18 @@ def _slot_use(record: RunRecord) -> str:
     return f"{100 * record.slot_use:.0f}%{slots}"
 
 
-def _next_steps(record: RunRecord) -> list[str]:
+def _next_steps(record: RunRecord, tip: str) -> list[str]:
     table = shlex.quote(str(record.run_dir / results.FILE))
     steps = [f"Results: column -ts $'\\t' {table} | less -S"]
     if record.state in (RunState.ENDED, RunState.INTERRUPTED):
-        steps.append(f"Go on: autoresearch resume {record.tag}")
-    return [*steps, f"Take it: git merge {record.branch}"]
+        steps.append(f"Go on: autoresearch resume {record.tag}{_more(record)}")
+    kept = record.outcomes.get(Outcome.KEEP, 0)
+    return [*steps, f"Take it: git merge {tip}" if kept else "Take it: (nothing was kept)"]
+
+
+def _more(record: RunRecord) -> str:
+    """The limit that a run must be given anew, because it has reached it."""
+    flag = (record.stop_reason or "").split(" ")[0].rstrip(":")
+    if record.state is not RunState.ENDED or not flag.startswith("--"):
+        return ""
+    return f" {flag} " + (str(2 * record.experiments) if flag == "--max-trials" else "...")
