@@ -118,17 +118,17 @@ def test_a_start_that_is_killed_before_it_was_agreed_to_left_nothing(ground: Gro
 
 
 def test_eight_workers_that_are_killed_lose_and_repeat_nothing(ground: Ground) -> None:
-    lines = ground.replay(*range(99, 69, -1))
-    words = (*ground.words, *TAG, "--workers", "8", "--max-trials", "24", "--proposer", lines)
+    lines = ground.replay(*range(99, 79, -1))
+    words = (*ground.words, *TAG, "--workers", "8", "--max-trials", "16", "--proposer", lines)
     process = ground.start(*words)
-    for rows in (3, 12):
+    for rows in (3, 9):
         until(lambda rows=rows: len(ground.rows()) >= rows, process)
         kill(process)
         process = ground.start("resume")
     out, err = process.communicate()
     assert (process.returncode, err) == (0, "")
     assert "Stopped: --max-trials reached\n" in out
-    assert sorted(int(row["trial"]) for row in ground.rows()) == list(range(25))
+    assert sorted(int(row["trial"]) for row in ground.rows()) == list(range(17))
     best = min(float(row["loss"]) for row in ground.rows() if row["status"] == "keep")
     assert ground.git("show", "autoresearch/t:loss.txt") == f"loss: {best:g}\n"
     assert ground.git("rev-list", "--count", "main..autoresearch/t") == f"{ground.kept()}\n"

@@ -626,7 +626,7 @@ def test_settings_and_nothing_but_workers(pipeline: Checkout, tmp_path: Path) ->
 
 @pytest.mark.parametrize(
     ("name", "words"),
-    [("training", TRAINING), ("pipeline", ACCURACY)],
+    [pytest.param("training", TRAINING, marks=pytest.mark.slow), ("pipeline", ACCURACY)],
 )
 def test_mutate_makes_its_trials_anywhere(name: str, words: Sequence[str], request: pytest.FixtureRequest) -> None:
     checkout: Checkout = request.getfixturevalue(name)
