@@ -2,7 +2,8 @@
 
 AutoresearchError
 ├── UsageError             what the user asked for cannot be started; says what to do (exit 2)
-│   └── ConfigError        a key or value is wrong: names the source, the key, the nearest valid key
+│   ├── ConfigError        a key or value is wrong: names the source, the key, the nearest valid key
+│   └── BaselineFailed     the measure command fails, or prints no number, on the unchanged code
 ├── RunStopped             the run cannot go on, and may be resumed (exit 1)
 │   ├── RepositoryError    git cannot do what the run needs
 │   │   └── BranchLost     someone moved or deleted the run's branch
@@ -46,6 +47,10 @@ class ConfigError(UsageError):
         self.source, self.key, self.why, self.nearest = source, key, why, nearest
         hint = f"; did you mean `{nearest}`?" if nearest else ""
         super().__init__((f"{source}: " if source else "") + f"{key}: {why}{hint}")
+
+
+class BaselineFailed(UsageError):
+    """Raised where the measure command fails, or prints no number, on the unchanged code."""
 
 
 class RunStopped(AutoresearchError):

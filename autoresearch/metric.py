@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from typing import Any
 
-from autoresearch.errors import UsageError
+from autoresearch.errors import BaselineFailed, UsageError
 from autoresearch.objective import names_in, says_less
 from autoresearch.quantities import NamedValue, Quantity, clean_lines, named_values, normalized, quantities, quantity
 from autoresearch.tools import Summary, is_trailer, meant, speaks_of_time, summary, summary_lines, to_maximize
@@ -259,7 +259,7 @@ def choose(measurement: Measurement, objective: str, asked: str | None, directio
     else:
         found = readings(measurement.stdout, objective, asked)
         if not found:
-            raise UsageError(_nothing_found(measurement, asked))
+            raise BaselineFailed(_nothing_found(measurement, asked))
         if len(found) > 1:
             raise UsageError(_ambiguous(found))
         name, reader = found[0].name, found[0].reader
@@ -292,7 +292,7 @@ def _refuse_failed(measurement: Measurement) -> None:
         Reason.CHECKS_FAILED: "a check fails on the unchanged code",
         Reason.SIGNAL: f"the baseline was killed by signal {-code if code < 0 else code - 128}",
     }.get(reason, f"the baseline failed: {reason}")
-    raise UsageError(said + _last_lines(measurement))
+    raise BaselineFailed(said + _last_lines(measurement))
 
 
 def _ambiguous(found: Sequence[Reading]) -> str:

@@ -13,7 +13,7 @@ from anyio import CancelScope
 
 from autoresearch import approval, wiring
 from autoresearch.coordinator import Coordinator, Parts
-from autoresearch.errors import RunStopped, StoreError, ungrouped
+from autoresearch.errors import BaselineFailed, RunStopped, StoreError, ungrouped
 from autoresearch.events import Approved, Began, Resumed, Stamped
 from autoresearch.metric import Metric
 from autoresearch.protocols import Console, Measurer, Proposer
@@ -157,7 +157,10 @@ class Session:
         at = self._now()
         await self.store.append(Stamped(at, began))
         self.run = Run(began, at)
-        await self._conduct(parts, self.run)
+        try:
+            await self._conduct(parts, self.run)
+        except BaselineFailed as error:
+            raise BaselineFailed(f"{error}{wiring.withheld_note(self.site.config)}") from None
 
     async def _conduct(self, parts: Parts, run: Run, first: Resumed | None = None) -> None:
         coordinator = Coordinator(run, parts)

@@ -21,6 +21,7 @@ from autoresearch.config import RunConfig
 from autoresearch.dealing import Dealt, Machine
 from autoresearch.errors import ProposalsExhausted, UsageError
 from autoresearch.measurers.carry import CarryPlan, make_plan
+from autoresearch.measurers.environment import withheld
 from autoresearch.measurers.local import LocalMeasurer, Workplace
 from autoresearch.proposers import agents, claude
 from autoresearch.proposers.claude import ClaudeProposer
@@ -36,6 +37,7 @@ from autoresearch.trial import Proposal, Trial
 PROPOSERS = "claude (needs ANTHROPIC_API_KEY or ANTHROPIC_BASE_URL), mutate, command (with --agent), replay:FILE"
 AGENT_PROMPT_TOKENS = 60_000
 AGENTS_AT_ONCE = 2
+_NAMED = 8
 GIVEN = "given"
 """The proposer's name where the caller of `run` brought one along."""
 
@@ -230,6 +232,15 @@ async def _agent(site: Site, repository: GitRepository, reader: MaterialReader) 
         cost_bound_usd=agents.cost_bound(agent, config.agent_cost, config.max_cost),
         name=agent,
     )
+
+
+def withheld_note(config: RunConfig) -> str:
+    """A line that names what measured commands do not get of the environment; empty where they get all of it."""
+    names = withheld(os.environ, config.env)
+    if not names:
+        return ""
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return f"\nwithheld from it, as they look like secrets: {', '.join(names[:_NAMED])}{more} (--env NAME passes one)"
 
 
 def make_measurer(site: Site, repository: GitRepository, console: Console) -> LocalMeasurer:

@@ -11,7 +11,7 @@ import pytest
 
 from autoresearch import demo, history, launch
 from autoresearch.config import RunConfig
-from autoresearch.errors import UsageError
+from autoresearch.errors import BaselineFailed, UsageError
 from autoresearch.testing import FakeProposer, MemoryConsole
 from autoresearch.trial import Change, Edit, Outcome
 
@@ -185,3 +185,12 @@ async def test_memory_bounds_the_default_number_of_workers(checkout: Path) -> No
     console = MemoryConsole(["y"])
     await launch.run(config, folder=checkout, console=console, proposer=smaller())
     assert dict(console.plans[0].rows)["Workers"].startswith("1, ")
+
+
+async def test_a_baseline_that_fails_names_what_was_withheld(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DEPLOY_TOKEN", "x")
+    config = replace(CONFIG, measure='test -n "$DEPLOY_TOKEN" && cat x.txt', yes=True)
+    with pytest.raises(BaselineFailed, match=r"withheld from it.*DEPLOY_TOKEN.*--env"):
+        await launch.run(config, folder=checkout, console=MemoryConsole(), proposer=smaller())
+    passed = replace(config, env=("DEPLOY_TOKEN",))
+    assert await launch.run(passed, folder=checkout, console=MemoryConsole(), proposer=smaller()) == 0
