@@ -12,7 +12,7 @@ from anyio import Path as AsyncPath
 from anyio import to_thread
 
 from autoresearch.errors import RepositoryError, UsageError
-from autoresearch.plumbing import LINK, REGULAR, SUBMODULE, Git, Identity, entries, records, refs
+from autoresearch.plumbing import REGULAR, SUBMODULE, Git, Identity, entries, records, refs
 
 OLDEST_GIT = (2, 38)
 EXCLUDED = b".autoresearch/"
@@ -37,9 +37,8 @@ class Checkout:
     root: Path
     prefix: str
     """The subfolder where the run starts, relative to the root, with `/`; "" is the root."""
-    git_dir: Path
     common_dir: Path
-    """Where objects and refs live; differs from `git_dir` in a linked worktree."""
+    """Where objects and refs live, also those of a linked worktree."""
     base: str
     """The commit where the run starts."""
     base_tree: str
@@ -50,7 +49,6 @@ class Checkout:
     """The user's, or ours."""
     files: tuple[str, ...]
     """All committed files of the base; no links, no submodules; sorted."""
-    links: tuple[str, ...]
     submodules: tuple[str, ...]
     lfs: bool
     """The base has files that git-lfs keeps elsewhere."""
@@ -116,7 +114,6 @@ async def inspect(folder: Path, base: str = "HEAD", tag: str | None = None) -> C
     checkout = Checkout(
         root=root,
         prefix=(await git.line("rev-parse", "--show-prefix")).rstrip("/"),
-        git_dir=Path(await git.line("rev-parse", "--absolute-git-dir")),
         common_dir=common,
         base=commit,
         base_tree=await store.line("rev-parse", f"{commit}^{{tree}}"),
@@ -124,7 +121,6 @@ async def inspect(folder: Path, base: str = "HEAD", tag: str | None = None) -> C
         version=version,
         identity=await _identity(git),
         files=tuple(sorted(path for path, entry in found.items() if entry.mode in REGULAR)),
-        links=tuple(sorted(path for path, entry in found.items() if entry.mode == LINK)),
         submodules=tuple(sorted(path for path, entry in found.items() if entry.mode == SUBMODULE)),
         lfs=lfs == 0,
         lfs_ready=lfs_ready == 0,

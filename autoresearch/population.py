@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from random import Random
 
@@ -84,8 +84,3 @@ class Population:
 
 def _best_first(miss: tuple[float, int]) -> tuple[float, int]:
     return (-miss[0], miss[1])
-
-
-def frontier(population: Population) -> Sequence[int]:
-    """The few trials that parents are drawn from."""
-    return population.kept[-4:]

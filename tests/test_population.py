@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autoresearch.population import NEAR_MISSES, PLATEAU, Ask, Population, frontier
+from autoresearch.population import NEAR_MISSES, PLATEAU, Ask, Population
 from autoresearch.trial import Operator, Outcome, Reason, Trial
 
 
@@ -37,7 +37,6 @@ def test_the_last_keep_is_the_incumbent_and_the_parent() -> None:
     told = population(Outcome.KEEP, Outcome.DISCARD, Outcome.KEEP, Outcome.CRASH)
     assert (told.incumbent, told.kept, told.since_keep) == (3, [0, 1, 3], 1)
     assert {ask.parent for ask in asks(told)} == {3}
-    assert frontier(told) == [0, 1, 3]
 
 
 def test_the_same_seed_gives_the_same_ask() -> None:
