@@ -6,46 +6,25 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from statistics import NormalDist
 
+from autoresearch.distributions import student_t_quantile
 from autoresearch.metric import Direction
+from autoresearch.noise import Noise
 from autoresearch.trial import Reason, mean
 
 LOOKS = (2, 3, 4, 6, 8)
 """Numbers of fresh runs after which a confirmation is looked at."""
+SPENT = (0.01, 0.05, 0.24, 0.30, 0.40)
+"""How the error, 1 - confidence, is shared by the looks (Bonferroni). Early looks get little: what passes them passes
+by far, so that the stored gain is not the luck of the first two runs (as in O'Brien and Fleming, 1979)."""
+HOPELESS = (1.35, 1.75, 2.0, 2.25)
+"""A gain of fewer standard errors than this ends a confirmation early; each look but the last has one."""
 POOL = 4
 """Measurements of the incumbent that a confirmation wants beside it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Noise:
-    """Spread of one measurement, pooled over all repeated measurements of identical trees."""
-
-    stdev: float = 0.0
-    dof: int = 0
-    """Degrees of freedom; 0: nothing was repeated yet."""
-
-    @property
-    def deterministic(self) -> bool:
-        """Every repetition so far gave the same value."""
-        return self.stdev == 0.0
-
-    def with_value(self, pool: Sequence[float], value: float) -> Noise:
-        """Pooled with one more value of a tree that gave `pool` so far."""
-        if not pool:
-            return self
-        square = (value - mean(pool)) ** 2 * len(pool) / (len(pool) + 1)
-        dof = self.dof + 1
-        return Noise(math.sqrt((self.stdev**2 * self.dof + square) / dof), dof)
-
-    def with_group(self, values: Sequence[float]) -> Noise:
-        """Pooled with one more group of values, all measured on one tree."""
-        if len(values) < 2:
-            return self
-        center = mean(values)
-        squares = self.stdev**2 * self.dof + sum((value - center) ** 2 for value in values)
-        dof = self.dof + len(values) - 1
-        return Noise(math.sqrt(squares / dof), dof)
+POOL_AHEAD = 2
+"""From POOL runs on, a confirmation wants a pool that is larger than itself: it serves the candidates after it, too."""
+AGREE = 2
+"""Equal values that decide where the metric is deterministic."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +52,11 @@ class Evidence:
     """Lines added minus lines removed against the incumbent."""
     topped_up: bool = False
     """No more measurements of the incumbent can be had."""
+    pairs: Sequence[float] | None = None
+    """Gains over the incumbent, each of an interleaved pair; None: the fresh runs are compared with the pool. With
+    them comes the noise of a difference."""
+    implausible: bool = False
+    """The gain is too good to be true."""
 
 
 class Decision(StrEnum):
@@ -125,15 +109,17 @@ def screen(value: float, parent: Sequence[float], lines: int, noise: Noise, rule
 def judge(evidence: Evidence, noise: Noise, rule: Rule) -> Verdict:
     """Keep, discard or measure on, for a candidate whose screen was promising.
 
-    Deterministic: two equal values decide. Noisy: fresh runs against the incumbent's pool, looked at after 2, 3, 4, 6
-    and 8 runs, by a t-test on the pooled spread with the error shared evenly by the looks (Bonferroni).
+    Deterministic: two equal values decide, three where the gain is implausible. Noisy: fresh runs against the
+    incumbent's pool, or interleaved pairs, looked at after 2, 3, 4, 6 and 8 of them, by Student's t-test on the pooled
+    spread; the whole test holds the confidence.
     """
     values = [*([] if evidence.screen is None else [evidence.screen]), *evidence.fresh]
     if rule.repeats == 1 and values:
         return _decide_exactly(values[-1], evidence, rule)
     if noise.deterministic and rule.repeats is None:
-        if len(values) < 2:
-            return measure(2 - len(values))
+        agreeing = AGREE + evidence.implausible
+        if len(values) < agreeing:
+            return measure(agreeing - len(values))
         return _decide_exactly(values[-1], evidence, rule)
     return _look(evidence, noise, rule)
 
@@ -148,69 +134,78 @@ def _decide_exactly(value: float, evidence: Evidence, rule: Rule) -> Verdict:
 
 
 def _look(evidence: Evidence, noise: Noise, rule: Rule) -> Verdict:
+    """One look at a sequential test: keep above the look's quantile, stop where there is little hope, else go on."""
     looks = LOOKS if rule.repeats is None else (rule.repeats,)
-    runs = len(evidence.fresh)
-    wanted = POOL if rule.repeats is None and not evidence.topped_up else 0
-    missing = max(0, wanted - len(evidence.incumbent))
+    runs = len(evidence.fresh) if evidence.pairs is None else len(evidence.pairs)
+    missing = _pool_wanted(POOL, evidence, rule)
     if runs < looks[0] or missing:
         return measure(max(0, looks[0] - runs), missing)
-    upcoming = next((look for look in looks if look > runs), None)
-    gain = rule.direction.gain(mean(evidence.incumbent), mean(evidence.fresh))
-    error = noise.stdev * math.sqrt(1 / runs + 1 / len(evidence.incumbent))
-    threshold = student_t_quantile(1 - (1 - rule.confidence) / len(looks), noise.dof) * error
+    gain, error = _gain(evidence, noise, runs, rule)
+    place = max(place for place, look in enumerate(looks) if look <= runs)
+    share = SPENT[place] if rule.repeats is None else 1.0
+    threshold = student_t_quantile(1 - (1 - rule.confidence) * share, noise.dof) * error
     if gain > threshold and not _too_little(gain, evidence.lines, rule):
         return keep(Reason.IMPROVED)
-    if gain <= -error or (gain <= 0 and evidence.lines >= 0):
+    last = place == len(looks) - 1
+    if evidence.lines < 0:
+        return _look_at_shorter(gain, error, noise, runs, None if last else looks[place + 1])
+    if last or gain <= HOPELESS[place] * error:
+        return discard(Reason.UNCONFIRMED)
+    upcoming = looks[place + 1]
+    return measure(upcoming - runs, _pool_wanted(pool_for(upcoming), evidence, rule))
+
+
+def _look_at_shorter(gain: float, error: float, noise: Noise, runs: int, upcoming: int | None) -> Verdict:
+    """Fewer lines are worth a keep where they cost nothing.
+
+    Not worse by a standard deviation of one measurement, with 95% confidence: a test of non-inferiority at the last
+    look alone.
+    """
+    if gain <= -error - noise.stdev / 2:
         return discard(Reason.UNCONFIRMED)
     if upcoming is not None:
         return measure(upcoming - runs)
-    if gain >= 0 and evidence.lines < 0:
+    if gain - student_t_quantile(0.95, noise.dof) * error > -noise.stdev:
         return keep(Reason.SIMPLIFIED)
     return discard(Reason.UNCONFIRMED)
 
 
+def pool_for(runs: int) -> int:
+    """How large a pool a confirmation of so many fresh runs wants."""
+    return runs + POOL_AHEAD if runs >= POOL else POOL
+
+
+def _pool_wanted(size: int, evidence: Evidence, rule: Rule) -> int:
+    """How many values the incumbent's pool lacks."""
+    if evidence.pairs is not None or evidence.topped_up or rule.repeats is not None:
+        return 0
+    return max(0, size - len(evidence.incumbent))
+
+
+def _gain(evidence: Evidence, noise: Noise, runs: int, rule: Rule) -> tuple[float, float]:
+    """The gain and its standard error."""
+    if evidence.pairs is not None:
+        return mean(evidence.pairs), noise.stdev / math.sqrt(runs)
+    gain = rule.direction.gain(mean(evidence.incumbent), mean(evidence.fresh))
+    return gain, noise.stdev * math.sqrt(1 / runs + 1 / len(evidence.incumbent))
+
+
+def smallest_gains(noise: Noise, confidence: float, paired: bool) -> list[tuple[int, float]]:
+    """(measurements, gain) for each look: what a confirmation tells from noise with a power of 80%.
+
+    Measurements of the candidate and of the incumbent together; a pool that is there already costs less.
+    """
+    rows = []
+    for look, share in zip(LOOKS, SPENT, strict=True):
+        pool = look if paired else pool_for(look)
+        error = noise.stdev * (math.sqrt(1 / look) if paired else math.sqrt(1 / look + 1 / pool))
+        quantile = student_t_quantile(1 - (1 - confidence) * share, noise.dof) + student_t_quantile(0.8, noise.dof)
+        rows.append((look + pool, quantile * error))
+    return rows
+
+
 def _too_little(gain: float, lines: int, rule: Rule) -> bool:
     return gain < rule.min_gain and lines > 0
-
-
-def student_t_quantile(probability: float, dof: int) -> float:
-    """The quantile of Student's t with `dof` degrees of freedom; infinite for none.
-
-    Hill, G. W. (1970), Algorithm 396: Student's t-quantiles, CACM 13(10).
-
-    Raises:
-        ValueError: probability is below 0.5, or not below 1.
-    """
-    if not 0.5 <= probability < 1:
-        raise ValueError(f"probability {probability} is not from 0.5 to below 1")
-    if probability == 0.5:
-        return 0.0
-    if dof < 1:
-        return math.inf
-    tail = 2 * (1 - probability)
-    if dof == 1:
-        return 1 / math.tan(tail * math.pi / 2)
-    if dof == 2:
-        return math.sqrt(2 / (tail * (2 - tail)) - 2)
-    a = 1 / (dof - 0.5)
-    b = 48 / a**2
-    c = ((20700 * a / b - 98) * a - 16) * a + 96.36
-    d = ((94.5 / (b + c) - 3) / b + 1) * math.sqrt(a * math.pi / 2) * dof
-    y = (d * tail) ** (2 / dof)
-    if y > 0.05 + a:
-        x = NormalDist().inv_cdf(tail / 2)
-        y = x**2
-        if dof < 5:
-            c += 0.3 * (dof - 4.5) * (x + 0.6)
-        c += (((0.05 * d * x - 5) * x - 7) * x - 2) * x + b
-        y = (((((0.4 * y + 6.3) * y + 36) * y + 94.5) / c - y - 3) / b + 1) * x
-        y = a * y**2
-        y = math.expm1(y)
-    else:
-        y = ((1 / (((dof + 6) / (dof * y) - 0.089 * d - 0.822) * (dof + 2) * 3) + 0.5 / (dof + 4)) * y - 1) * (
-            dof + 1
-        ) / (dof + 2) + 1 / y
-    return math.sqrt(dof * y)
 
 
 def min_gain(text: str, incumbent: float) -> float:

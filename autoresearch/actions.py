@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from autoresearch.brief import Brief
 from autoresearch.metric import Metric
 from autoresearch.protocols import Request
-from autoresearch.trial import Change, Measurement, Purpose, Trial
+from autoresearch.trial import Change, Measurement, Purpose, Substitute, Trial
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +25,16 @@ class Approve:
 
     metric: Metric
     baseline: Measurement
+
+
+@dataclass(frozen=True, slots=True)
+class MakeCanary:
+    """Make a commit in which the scope's files are replaced. Answered by CanaryMade."""
+
+    base: str
+    substitute: Substitute
+    path: str = ""
+    """The one file that is replaced; empty: all of the scope."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +106,18 @@ class Record:
 
 
 @dataclass(frozen=True, slots=True)
+class Note:
+    """Store a fact about the run, for views; a later one of the same name replaces it.
+
+    Carried out at once, in order; no event follows.
+    """
+
+    name: str
+    value: Mapping[str, Any]
+    """Plain JSON values."""
+
+
+@dataclass(frozen=True, slots=True)
 class Wake:
     """Answer with TimePassed at this time, in seconds since the epoch."""
 
@@ -112,6 +136,7 @@ class Stop:
 Action = (
     SuggestMeasure
     | Approve
+    | MakeCanary
     | StartBranch
     | Propose
     | CancelProposal
@@ -120,6 +145,7 @@ Action = (
     | Merge
     | Land
     | Record
+    | Note
     | Wake
     | Stop
 )

@@ -79,14 +79,17 @@ async def approve(
     proposer: str,
     cost_bound_usd: float,
     cost_least_usd: float = 0.0,
+    noticed: str = "",
 ) -> Approved:
     """Show what was read on the baseline and what the run will do, and ask unless --yes.
+
+    `noticed` says how the measurement noticed the canary.
 
     Raises:
         UsageError: the user declined, or there is nobody to ask.
     """
     workers = fitting_workers(site, baseline)
-    plan = planning.plan(site, metric, baseline, proposer, cost_bound_usd, workers)
+    plan = planning.plan(site, metric, baseline, proposer, cost_bound_usd, workers, noticed)
     console.show(plan)
     if site.config.yes:
         return Approved(metric, max_workers=workers)

@@ -51,7 +51,7 @@ COMMANDS: Mapping[str, Command] = {
         "all that can be known before spending on a model",
         _ANY,
         settings=True,
-        options=(Option("--aa", "measure the same code N times", "N", later=True),),
+        options=(Option("--aa", "run N candidates that change nothing, and say how many were kept", "N"),),
     ),
     "demo": Command("", "a real run in a temporary repository, no key", settings=True),
     "init": Command("", "write a commented autoresearch.toml"),
@@ -86,7 +86,13 @@ COMMANDS: Mapping[str, Command] = {
     "stop": Command("", "end a live run from another terminal", later=True),
     "pause": Command("", "pause a live run from another terminal", later=True),
     "hint": Command("TEXT", "tell the proposer something", later=True),
-    "replay": Command("TRIAL", "measure any trial again", later=True),
+    "replay": Command(
+        "TRIAL",
+        "measure any trial again, by turns with the baseline",
+        1,
+        1,
+        options=(_TAG, Option("--repeats", "how often each is measured; default: 5", "N")),
+    ),
     "skill": Command("install", "the Claude Code skill", later=True),
 }
 

@@ -74,10 +74,23 @@ def _run(invocation: Invocation) -> int:
 
 def _check(invocation: Invocation) -> int:
     config, folder = _configured(invocation)
+    noops = _count(invocation, "aa")
 
-    from autoresearch import launch
+    from autoresearch import launch, noop
 
+    if noops is not None:
+        return _await(partial(noop.campaign, config, noops, folder=folder, console=_console(config)))
     return _await(partial(launch.check, config, folder=folder, console=_console(config)))
+
+
+def _replay(invocation: Invocation) -> int:
+    number, run_dir = _trial(invocation), _run_dir(invocation.options.get("tag"))
+    runs = _count(invocation, "repeats")
+    console = _console(RunConfig(plain=True))
+
+    from autoresearch import remeasure
+
+    return _await(partial(remeasure.replay, number, run_dir, runs, folder=_here(), console=console))
 
 
 def _demo(invocation: Invocation) -> int:
@@ -141,7 +154,7 @@ def _show(invocation: Invocation) -> int:
     from autoresearch import launch
 
     diff = _await(partial(launch.diff, number, run_dir.name, folder=_here())) if trial.commit else ""
-    print(inspect.show(trial, measured, replies, diff), end="")
+    print(inspect.show(trial, measured, replies, diff, history.facts(run_dir)), end="")
     return 0
 
 
@@ -178,6 +191,7 @@ _ACTS: Mapping[str, Callable[[Invocation], int]] = {
     "log": _log,
     "show": _show,
     "diff": _diff,
+    "replay": _replay,
     "clean": _clean,
 }
 
@@ -243,6 +257,14 @@ def _trial(invocation: Invocation) -> int:
     if not word.isdecimal():
         raise UsageError(f"TRIAL is a number, not `{word}`; `autoresearch log` lists them")
     return int(word)
+
+
+def _count(invocation: Invocation, option: str) -> int | None:
+    """An option that is a number from 1 on; None where it was not given."""
+    word = invocation.options.get(option)
+    if word is not None and (not word.isdecimal() or int(word) < 1):
+        raise UsageError(f"--{option}: `{word}` is not a whole number from 1 on")
+    return None if word is None else int(word)
 
 
 def _run_dir(tag: str | None) -> Path:

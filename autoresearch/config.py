@@ -7,6 +7,7 @@ from dataclasses import Field, dataclass, field, fields, replace
 from difflib import get_close_matches
 from typing import Any
 
+from autoresearch import constraints
 from autoresearch import values as read
 from autoresearch.errors import ConfigError
 from autoresearch.metric import Direction
@@ -76,10 +77,10 @@ class RunConfig:
     )
     check: tuple[str, ...] = option(WHAT, (), "must exit 0", read.texts, metavar="CMD", fixed=True)
     constraint: tuple[str, ...] = option(
-        WHAT, (), "a bound on a secondary metric", read.texts, metavar="EXPR", later=True, fixed=True
+        WHAT, (), "a bound on a secondary metric", constraints.read, metavar="EXPR", fixed=True
     )
     screen: str | None = option(
-        WHAT, None, "a cheaper stand-in, run first", read.text, metavar="CMD", later=True, fixed=True
+        WHAT, None, "a cheaper stand-in, run first", read.text, metavar="CMD", fixed=True
     )
     holdout: str | None = option(
         WHAT,
@@ -87,7 +88,6 @@ class RunConfig:
         "measured on keeps only, never shown to a proposer",
         read.text,
         metavar="CMD",
-        later=True,
         fixed=True,
     )
     feedback: str | None = option(
@@ -121,7 +121,7 @@ class RunConfig:
         fixed=True,
     )
     canary: bool = option(
-        DECIDING, True, "check at the start that the measurement sees the edit", read.switch, later=True, fixed=True
+        DECIDING, True, "check at the start that the measurement sees the edit", read.switch, fixed=True
     )
     exclusive: str = option(
         DECIDING,
@@ -242,6 +242,12 @@ class RunConfig:
     on_event: str | None = option(
         OUTPUT, None, "run with JSON on stdin at important events", read.text, metavar="CMD", later=True
     )
+
+    @property
+    def commands(self) -> tuple[str, ...]:
+        """The shell commands that decide what is kept: what they name is not edited."""
+        named = (self.measure, self.build, *self.check, self.screen, self.holdout)
+        return tuple(command for command in named if command)
 
     def to_row(self) -> dict[str, Any]:
         """The settings as plain JSON, all of them: a resumed run keeps its own, whatever the defaults are by then."""

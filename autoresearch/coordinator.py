@@ -15,8 +15,10 @@ from autoresearch.actions import (
     Approve,
     CancelProposal,
     Land,
+    MakeCanary,
     Measure,
     Merge,
+    Note,
     Propose,
     Record,
     StartBranch,
@@ -37,6 +39,7 @@ from autoresearch.errors import (
 from autoresearch.events import (
     Applied,
     Approved,
+    CanaryMade,
     Deferred,
     Ended,
     Event,
@@ -146,6 +149,8 @@ class Coordinator:
             match action:
                 case Record(trial):
                     await self._record(trial)
+                case Note(name, value):
+                    await self.parts.store.note(name, value)
                 case StartBranch(base):
                     await self.parts.repository.start_branch(base)
                 case CancelProposal(trial):
@@ -174,7 +179,8 @@ class Coordinator:
     async def _watch_slots(self) -> None:
         async for slot in self.parts.measurer.slots():
             self._slots[slot.number] = slot
-            self.tell(SlotReady(slot.number, str(slot.device)))
+            device = slot.device
+            self.tell(SlotReady(slot.number, str(device), device.shares_cpus, device.cpu_count))
         self.tell(SlotsComplete())
 
     async def _perform(self, action: Action) -> None:
@@ -191,6 +197,8 @@ class Coordinator:
                 self.tell(Landed(trial, commit))
             case Approve(metric, baseline):
                 self.tell(await parts.approve(metric, baseline))
+            case MakeCanary(base, substitute, path):
+                self.tell(CanaryMade(await parts.repository.canary(base, substitute, path), substitute, path))
             case SuggestMeasure(command):
                 await parts.suggest(command)
                 self.tell(MeasureReplaced(command))

@@ -48,6 +48,18 @@ class Gpu:
 
 
 @dataclass(frozen=True, slots=True)
+class Clocking:
+    """What makes timings of one machine vary; None where the system does not tell."""
+
+    governor: str | None = None
+    """Of the CPUs that this process may use; several are joined by `, `."""
+    turbo: bool | None = None
+    """Whether clocks rise above the nominal one while few cores work."""
+    smt: bool | None = None
+    """Whether cores run two threads at once."""
+
+
+@dataclass(frozen=True, slots=True)
 class Machine:
     """What a run may use here."""
 
@@ -57,6 +69,9 @@ class Machine:
     """Whole cores, each with the numbers of its logical CPUs; never empty."""
     free_bytes: int = 0
     """Memory that can be used without swapping."""
+    cpu_count: int = 1
+    """Logical CPUs that this process may run on, whatever a quota grants of them."""
+    clocking: Clocking = Clocking()
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +115,12 @@ def deal(
         shares = shares[: _cpu_workers(machine, cpus_per_worker)]
     model = chosen[0].model if chosen else ""
     cpus = _deal_cores(machine.cores, len(shares), cpus_per_worker)
-    devices = tuple(Device(share, model, dealt) for share, dealt in zip(shares, cpus, strict=True))
+    named = [gpu for share in shares for gpu in share]
+    shared = len(set(named)) < len(named)
+    devices = tuple(
+        Device(share, model, dealt, len(dealt) or machine.cpu_count, shared)
+        for share, dealt in zip(shares, cpus, strict=True)
+    )
     return Dealt(devices, tuple(notes))
 
 

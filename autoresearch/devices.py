@@ -17,9 +17,9 @@ from typing import Any
 
 import psutil
 
-from autoresearch.dealing import AMD, Dealt, Gpu, Machine, bound_by_memory, deal, find_gpu, is_amd
+from autoresearch.dealing import AMD, Clocking, Dealt, Gpu, Machine, bound_by_memory, deal, find_gpu, is_amd
 
-__all__ = ["Dealt", "Gpu", "Machine", "bound_by_memory", "deal", "detect", "is_amd"]
+__all__ = ["Dealt", "Gpu", "Machine", "bound_by_memory", "deal", "detect", "is_amd", "usable_cpus"]
 
 _PROGRAM_SECONDS = 10.0
 
@@ -40,7 +40,14 @@ def detect(
     if gpus is None:
         gpus = _nvidia_smi_gpus(environ) or _driver_gpus(filesystem)
     visible = _masked(gpus, environ.get("CUDA_VISIBLE_DEVICES")) or _amd_gpus(environ)
-    return Machine(tuple(visible), _cores(filesystem, cpus), _free_bytes(filesystem))
+    usable = usable_cpus() if cpus is None else cpus
+    return Machine(
+        tuple(visible),
+        _cores(filesystem, usable),
+        _free_bytes(filesystem),
+        len(usable),
+        _clocking(filesystem, usable),
+    )
 
 
 def _import_nvml() -> Any:
@@ -176,10 +183,13 @@ def _amd_gpus(environ: Mapping[str, str]) -> list[Gpu]:
     return [Gpu(place, token, AMD, token=token) for place, token in enumerate(tokens) if token and token != "-1"]
 
 
-def _cores(filesystem: Path, cpus: Sequence[int] | None) -> tuple[tuple[int, ...], ...]:
+def usable_cpus() -> Sequence[int]:
+    """The logical CPUs that this process may run on."""
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
+
+
+def _cores(filesystem: Path, cpus: Sequence[int]) -> tuple[tuple[int, ...], ...]:
     """Usable CPUs, grouped by physical core, as many cores as the control group's quota pays for."""
-    if cpus is None:
-        cpus = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
     grouped: dict[str, list[int]] = {}
     for cpu in cpus:
         siblings = _read(filesystem / f"sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
@@ -187,6 +197,16 @@ def _cores(filesystem: Path, cpus: Sequence[int] | None) -> tuple[tuple[int, ...
     cores = tuple(tuple(core) for core in grouped.values())
     quota = _cpu_quota(filesystem)
     return cores if quota is None else cores[: max(1, int(quota))]
+
+
+def _clocking(filesystem: Path, cpus: Sequence[int]) -> Clocking:
+    folder = filesystem / "sys/devices/system/cpu"
+    governors = {_read(folder / f"cpu{cpu}/cpufreq/scaling_governor") for cpu in cpus} - {""}
+    # intel_pstate says what is forbidden, the other drivers what is allowed.
+    forbidden = _read(folder / "intel_pstate/no_turbo")
+    turbo = {"0": True, "1": False}.get(forbidden, {"1": True, "0": False}.get(_read(folder / "cpufreq/boost")))
+    smt = {"1": True, "0": False}.get(_read(folder / "smt/active"))
+    return Clocking(", ".join(sorted(governors)) or None, turbo, smt)
 
 
 def _cpu_quota(filesystem: Path) -> float | None:

@@ -3,7 +3,8 @@
 AutoresearchError
 ├── UsageError             what the user asked for cannot be started; says what to do (exit 2)
 │   ├── ConfigError        a key or value is wrong: names the source, the key, the nearest valid key
-│   └── BaselineFailed     the measure command fails, or prints no number, on the unchanged code
+│   ├── BaselineFailed     the measure command fails, or prints no number, on the unchanged code
+│   └── EditUnseen         the measurement stays the same when the scope's files are replaced
 ├── RunStopped             the run cannot go on, and may be resumed (exit 1)
 │   ├── RepositoryError    git cannot do what the run needs
 │   │   └── BranchLost     someone moved or deleted the run's branch
@@ -21,7 +22,7 @@ AutoresearchError
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -51,6 +52,23 @@ class ConfigError(UsageError):
 
 class BaselineFailed(UsageError):
     """Raised where the measure command fails, or prints no number, on the unchanged code."""
+
+
+class EditUnseen(UsageError):
+    """Raised where the measurement stays the same when the scope's files are replaced: it measures something else.
+
+    `where` are lines that say what it measures, and how to mend that.
+    """
+
+    def __init__(self, value: str, where: Sequence[str] = ()) -> None:
+        self.value = value
+        lines = [
+            "the measurement does not see the edits: with every file of the scope replaced by rubbish, and then by "
+            f"nothing, it gave {value}, as on the unchanged code",
+            *(where or ["what it measures instead could not be told; run it in a copy of the repository and see"]),
+            "where that is as it should be, --no-canary starts all the same",
+        ]
+        super().__init__("\n".join(lines))
 
 
 class RunStopped(AutoresearchError):

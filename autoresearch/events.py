@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from autoresearch.metric import Metric
-from autoresearch.trial import Candidate, Change, Measurement, Proposal, Purpose, Reason, Reply, Usage
+from autoresearch.trial import Candidate, Change, Measurement, Proposal, Purpose, Reason, Reply, Substitute, Usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +33,8 @@ class Began:
     """`check`: stop when the baseline is measured."""
     cost_least_usd: float = 0.0
     """What one proposal can be held to under a small ceiling; 0: it cannot."""
+    canary_files: tuple[str, ...] = ()
+    """Files of the scope that may be replaced alone; empty: there is no canary."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +67,26 @@ class Approved:
 
 
 @dataclass(frozen=True, slots=True)
+class CanaryMade:
+    """Files of the scope were replaced in a commit, to see whether the measurement notices."""
+
+    commit: str
+    substitute: Substitute
+    path: str = ""
+    """The one file that was replaced; empty: all of the scope."""
+
+
+@dataclass(frozen=True, slots=True)
 class SlotReady:
     """A slot can measure."""
 
     slot: int
     device: str = ""
     """What the slot runs on, in words."""
+    shares_cpus: bool = True
+    """Whether what other slots measure slows timings in it."""
+    cpus: int = 1
+    """How many logical CPUs it may use, shared or not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +111,13 @@ class Measured:
     purpose: Purpose
     commit: str
     measurement: Measurement
+
+
+@dataclass(frozen=True, slots=True)
+class TakenOver:
+    """`check` has measured the unchanged code on this machine, not long before the run."""
+
+    measured: tuple[Measured, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,10 +216,12 @@ Event = (
     | Resumed
     | MeasureReplaced
     | Approved
+    | CanaryMade
     | SlotReady
     | SlotsComplete
     | SlotFailed
     | Measured
+    | TakenOver
     | Proposed
     | ProposingFailed
     | Deferred
@@ -233,6 +258,8 @@ def to_row(event: Event) -> dict[str, Any]:
         case Measured():
             row = {name: getattr(event, name) for name in event.__slots__}
             return row | {"measurement": event.measurement.to_row()}
+        case TakenOver():
+            return {"measured": [to_row(each) for each in event.measured]}
         case Proposed():
             proposal = event.proposal
             return {
@@ -253,11 +280,17 @@ def event_from_row(kind: str, row: Mapping[str, Any]) -> Event:
     """
     fields = dict(row)
     match kind:
+        case "Began":
+            fields["canary_files"] = tuple(fields.get("canary_files", ()))
+        case "CanaryMade":
+            fields["substitute"] = Substitute(fields["substitute"])
         case "Approved":
             fields["metric"] = Metric.from_row(fields["metric"])
         case "Measured":
             fields["purpose"] = Purpose(fields["purpose"])
             fields["measurement"] = Measurement.from_row(fields["measurement"])
+        case "TakenOver":
+            fields["measured"] = tuple(event_from_row("Measured", each) for each in fields["measured"])
         case "Proposed":
             proposal = Proposal(Change.from_row(fields["change"]), _reply(fields["reply"]), fields.get("parent"))
             return Proposed(fields["trial"], proposal)

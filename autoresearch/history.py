@@ -102,6 +102,8 @@ def read_run(run_dir: Path, now: float | None = None) -> RunRecord:
             seconds=spans.seconds,
             slot_use=spans.slot_use,
             slots=spans.slots,
+            facts=_known(connection),
+            folder=spans.folder,
         )
 
 
@@ -163,6 +165,12 @@ def prompt_and_reply(run_dir: Path, number: int) -> list[Reply]:
     return found
 
 
+def facts(run_dir: Path) -> dict[str, Any]:
+    """What is known of a run as a whole, by name."""
+    with _reading(run_dir) as connection:
+        return _known(connection)
+
+
 class _Spans:
     """From when to when processes ran the run, and what they said at their ends."""
 
@@ -180,7 +188,8 @@ class _Spans:
         self.state = _state(kind, alive)
         self.ended_at = None if self.state in (RunState.RUNNING, RunState.DRAINING) else last_at
         self.stop_reason = fields["why"] if kind == "Ended" else None
-        self.config = starts[-1][3]["config"]
+        self.config = starts[-1][3]["config"] | _replaced(connection, starts[-1][0])
+        self.folder = starts[0][3].get("folder", "")
         self.began_at = starts[0][1]
         ends.append(now if self.ended_at is None else last_at)
         self.seconds = sum(max(0.0, end - start[1]) for start, end in zip(starts, ends, strict=True))
@@ -188,6 +197,13 @@ class _Spans:
         # A process that ended before its first slot was ready says nothing about slots.
         self.slots = next((fact["slots"] for fact in reversed(facts) if fact.get("slots")), None)
         self.slot_use = _slot_use(facts)
+
+
+def _replaced(connection: sqlite3.Connection, since: int) -> dict[str, str]:
+    """The measure command that took the place of the configured one, if one did."""
+    query = "SELECT payload FROM events WHERE kind = 'MeasureReplaced' AND seq > ? ORDER BY seq DESC LIMIT 1"
+    row = connection.execute(query, (since,)).fetchone()
+    return {"measure": json.loads(row[0])["command"]} if row else {}
 
 
 def _state(last_mark: str, alive: bool) -> RunState:
@@ -230,6 +246,13 @@ def _usage(connection: sqlite3.Connection) -> Usage:
     columns = "input", "cached", "written", "output", "cost_usd", "seconds"
     sums = ", ".join(f"coalesce(sum({column}), 0)" for column in columns)
     return Usage(*connection.execute(f"SELECT {sums} FROM spent").fetchone())
+
+
+def _known(connection: sqlite3.Connection) -> dict[str, Any]:
+    """What was noted of the run; nothing in a database of a version that had no such table."""
+    tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
+    rows = connection.execute("SELECT name, value FROM facts ORDER BY name") if "facts" in tables else ()
+    return {name: json.loads(value) for name, value in rows}
 
 
 def _one(connection: sqlite3.Connection, where: str) -> Trial | None:

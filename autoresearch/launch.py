@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Mapping
 from contextlib import suppress
@@ -13,7 +12,7 @@ from typing import Any
 
 from anyio import CancelScope, to_thread
 
-from autoresearch import approval, history, planning, repository, wiring
+from autoresearch import approval, history, passing, planning, repository, takeover, wiring
 from autoresearch import checkout as checkouts
 from autoresearch.checkout import Checkout
 from autoresearch.config import RunConfig
@@ -135,18 +134,21 @@ async def check(config: RunConfig, *, folder: Path, console: Console) -> int:
         missing = ""
     with TemporaryDirectory(prefix="autoresearch-") as scratch:
         # A name of its own: a run that is starting now may have the tag that was chosen.
-        site = replace(site, config=config, tag=f"check-{os.getpid()}", run_dir=Path(scratch) / site.tag)
+        site = replace(site, config=config, tag=passing.tag_for("check"), run_dir=Path(scratch) / site.tag)
         try:
             async with SQLiteStore.open(site.run_dir) as store:
                 session = Session(site, console, store, "none")
                 await session.look_at_baseline()
             record = await to_thread.run_sync(history.read_run, site.run_dir)
+            measured = await to_thread.run_sync(history.measurements, site.run_dir, 0)
         finally:
             with CancelScope(shield=True):
                 await repository.forget(site.checkout, site.tag, site.cache)
     if session.exit_code:
         return session.exit_code
-    console.show(planning.checked(session.site, record, name, missing, at_bound=session.at_bound))
+    if session.site.config.measure == config.measure:
+        await takeover.keep(session.site, measured)
+    console.show(planning.checked(session.site, record, name, missing, session.canary, at_bound=session.at_bound))
     return 0
 
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from autoresearch import plain
 from autoresearch.config import RunConfig
+from autoresearch.dealing import Clocking
 from autoresearch.metric import Metric, ReaderKind
 from autoresearch.plan import Plan
 from autoresearch.record import RunRecord
+from autoresearch.state.canary import Canary
+from autoresearch.tools import speaks_of_time
 from autoresearch.trial import Measurement
 from autoresearch.wiring import Site
 
@@ -18,19 +21,31 @@ _SHOWN = 8
 
 
 def plan(
-    site: Site, metric: Metric, baseline: Measurement, proposer: str, cost_bound_usd: float, most: int | None
+    site: Site,
+    metric: Metric,
+    baseline: Measurement,
+    proposer: str,
+    cost_bound_usd: float,
+    most: int | None,
+    noticed: str = "",
 ) -> Plan:
-    """Everything that the user should see before the one question. `most` bounds the workers by memory."""
+    """Everything that the user should see before the one question.
+
+    `most` bounds the workers by memory; `noticed` says how the measurement noticed the canary.
+    """
     config = site.config
     rows = [
         ("Objective", config.objective),
         ("Measure", config.measure),
         ("Metric", f"{metric.name or 'the number'}, {metric.direction} ({how_read(metric)})"),
-        ("Baseline", _baseline(metric, baseline)),
+        ("Baseline", _baseline(site, baseline)),
+        *gates(config),
+        ("Canary", seen(config, noticed)),
         ("Scope", _scope(site)),
         ("Worktrees get", ", ".join(str(item) for item in site.carried.items) or "the committed files alone"),
         ("Branch", f"{site.branch}, from {site.checkout.base[:10]}"),
         ("Workers", workers(site) + (f"; {most} of them fit into the free memory" if most else "")),
+        ("CPU", cpu(site.machine.clocking)),
         ("Timeout", _timeout(config, baseline)),
         ("Proposer", proposer),
         ("It sees", _sees(config, proposer)),
@@ -40,8 +55,19 @@ def plan(
     priced = cost_bound_usd > 0
     if priced:
         rows.insert(-1, ("Cost", f"one proposal at most ${cost_bound_usd:.2f}"))
-    notes = (*_bound_note(baseline.at_bound), *_notes(site))
+    notes = (*_bound_note(baseline.at_bound), *_notes(site, metric))
     return Plan(tuple(rows), notes, needs_ceiling=priced and unbounded(config))
+
+
+def gates(config: RunConfig) -> Iterator[tuple[str, str]]:
+    """What a candidate passes beside the measurement, where the user asked for it."""
+    for label, texts in (("Checks", config.check), ("Constraints", config.constraint)):
+        if texts:
+            yield label, "; ".join(texts)
+    if config.screen is not None:
+        yield "Stand-in", f"{config.screen}; what is clearly worse on it is not measured"
+    if config.holdout is not None:
+        yield "Holdout", f"{config.holdout}; on keeps only, never shown to a proposer"
 
 
 def _stops(config: RunConfig, proposer: str) -> str:
@@ -93,8 +119,9 @@ def dirty_note(site: Site) -> Iterator[str]:
         yield f"not committed, so not part of the run: {', '.join(site.dirty[:_SHOWN])}{more}"
 
 
-def _notes(site: Site) -> Iterator[str]:
+def _notes(site: Site, metric: Metric | None) -> Iterator[str]:
     yield from dirty_note(site)
+    yield from clock_note(site.machine.clocking, about_time(metric, site.config.objective))
     for part in (site.checkout, site.scope, site.carried, site.dealt):
         yield from part.notes
 
@@ -104,7 +131,9 @@ def _bound_note(at_bound: bool) -> Iterator[str]:
         yield "nothing left to gain: the metric is at its bound"
 
 
-def checked(site: Site, record: RunRecord, proposer: str, missing: str, *, at_bound: bool = False) -> Plan:
+def checked(
+    site: Site, record: RunRecord, proposer: str, missing: str, canary: Canary, *, at_bound: bool = False
+) -> Plan:
     """What `check` found."""
     config, baseline, metric = site.config, record.baseline, record.metric
     value = "not measured"
@@ -117,14 +146,30 @@ def checked(site: Site, record: RunRecord, proposer: str, missing: str, *, at_bo
         ("Measure", config.measure),
         ("Metric", f"{metric.name or 'the number'}, {metric.direction} ({how_read(metric)})" if metric else "none"),
         ("Baseline", value),
+        *gates(config),
+        ("Canary", seen(config, canary.noticed)),
         ("Scope", _scope(site)),
         ("Worktrees get", ", ".join(str(item) for item in site.carried.items) or "the committed files alone"),
         ("Workers", workers(site)),
+        ("CPU", cpu(site.machine.clocking)),
         ("Proposer", missing or proposer),
         ("Disk", f"{free / 2**30:.1f} GiB free"),
         ("Sandbox", "off"),
     )
-    return Plan(rows, (*_bound_note(at_bound), *_notes(site)))
+    return Plan(rows, (*_bound_note(at_bound), *unseen_note(canary.unseen), *_notes(site, metric)))
+
+
+def seen(config: RunConfig, noticed: str) -> str:
+    """Whether the measurement sees the edits, in words."""
+    if not config.canary:
+        return "off (--no-canary): nothing has shown that the measurement sees the edits"
+    return f"noticed ({noticed})" if noticed else "not measured"
+
+
+def unseen_note(files: Sequence[str]) -> Iterator[str]:
+    """Files of the scope that do not matter, if any."""
+    if files:
+        yield f"these files of the scope do not change the measurement: {', '.join(files)}"
 
 
 def workers(site: Site) -> str:
@@ -135,9 +180,31 @@ def workers(site: Site) -> str:
     return f"{len(devices)}: " + "; ".join(devices)
 
 
-def _baseline(metric: Metric, baseline: Measurement) -> str:
+def cpu(clocking: Clocking) -> str:
+    """What makes timings vary, in words."""
+    words = {None: "not known", True: "on", False: "off"}
+    return f"governor {clocking.governor or 'not known'}, turbo {words[clocking.turbo]}, SMT {words[clocking.smt]}"
+
+
+def about_time(metric: Metric | None, objective: str) -> bool:
+    """Whether the metric is a duration, as far as its name and the objective tell."""
+    return speaks_of_time(f"{objective} {metric.name if metric else ''}")
+
+
+def clock_note(clocking: Clocking, timed: bool) -> Iterator[str]:
+    """How this machine could measure durations more steadily, where it is known to."""
+    advice = []
+    if clocking.governor not in (None, "performance"):
+        advice.append(f"the governor is {clocking.governor}, not performance")
+    if clocking.turbo:
+        advice.append("turbo is on")
+    if timed and advice:
+        yield f"clocks vary with the load ({', '.join(advice)}), and with them every timing"
+
+
+def _baseline(site: Site, baseline: Measurement) -> str:
     value = plain.number(baseline.value) if baseline.value is not None else "none"
-    return f"{value} in {plain.duration(baseline.wall_seconds)}, the first measurement"
+    return f"{value} in {plain.duration(baseline.wall_seconds)}, {site.taken_over or 'the first measurement'}"
 
 
 def _scope(site: Site) -> str:

@@ -22,6 +22,10 @@ CHARS_PER_TOKEN = 3.5
 MAX_LISTED = 200
 """Files in the listing of those that are not shown whole."""
 
+REFUSALS = 3
+"""Trials whose failing checks or builds are shown with what they printed, the last ones."""
+_REFUSED = frozenset({Reason.CHECKS_FAILED, Reason.BUILD_FAILED})
+
 FIXED_TOKENS = 1_500
 """What the texts that every prompt holds may take; the shares are of what is left of the budget."""
 FILES_SHARE = 0.5
@@ -121,6 +125,7 @@ def build(brief: Brief, material: Material, budget_tokens: int) -> Prompt:
         _fenced("Output of the incumbent's run (its end)", brief.incumbent_tail, _share(budget_tokens, OUTPUT_SHARE)),
         _fenced("Feedback on the incumbent", brief.feedback, _share(budget_tokens, OUTPUT_SHARE)),
         _history(brief, budget_tokens),
+        _refusals(brief, budget_tokens),
         _in_flight(brief, budget_tokens),
         _operator(brief, budget_tokens),
         _repair(brief, budget_tokens),
@@ -198,6 +203,7 @@ def _task(brief: Brief, material: Material, budget_tokens: int) -> str:
         f"In scope: {_line(', '.join(config.scope), 1000)}",
         _fenced("Measure command (it is run for you)", config.measure, 1500),
         _fenced("Checks that must pass", "\n".join(config.check), 1000),
+        _fenced("Constraints on what it prints", "\n".join(config.constraint), 1000),
     ]
     guidance = _fenced(material.guidance_name, material.guidance, _share(budget_tokens, GUIDANCE_SHARE))
     if guidance:
@@ -259,6 +265,17 @@ def _state(brief: Brief) -> str:
 def _history(brief: Brief, budget_tokens: int) -> str:
     text = cap(clean(tried(brief.history)), _share(budget_tokens, HISTORY_SHARE))
     return f"# What was tried\n\n{text}" if text else ""
+
+
+def _refusals(brief: Brief, budget_tokens: int) -> str:
+    """What failing checks and builds printed last, so that the next change does not fail them, too."""
+    failed = [trial for trial in brief.history if trial.reason in _REFUSED and trial.tail.strip()][-REFUSALS:]
+    limit = _share(budget_tokens, OUTPUT_SHARE) // REFUSALS
+    shown = [
+        _fenced(f"Trial {trial.number} ({_line(trial.hypothesis, 120)}), the end of what it printed", trial.tail, limit)
+        for trial in failed
+    ]
+    return "\n\n".join(["# Why checks or builds failed", *shown]) if any(shown) else ""
 
 
 def _in_flight(brief: Brief, budget_tokens: int) -> str:

@@ -9,14 +9,14 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from autoresearch.brief import Brief
 from autoresearch.events import Event, Stamped
 from autoresearch.metric import Metric
 from autoresearch.plan import Plan
 from autoresearch.snapshot import Snapshot
-from autoresearch.trial import Candidate, Change, Edit, Measurement, Proposal, Trial
+from autoresearch.trial import Candidate, Change, Edit, Measurement, Proposal, Substitute, Trial
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +28,18 @@ class Device:
     gpu_model: str = ""
     cpus: tuple[int, ...] = ()
     """Whole cores dealt to the slot; empty: it shares all of them."""
+    cpu_count: int = 1
+    """How many logical CPUs it may use, shared or not."""
+    gpus_shared: bool = False
+    """Other slots compute on its GPUs too."""
+
+    @property
+    def shares_cpus(self) -> bool:
+        """Whether what other slots measure slows timings here.
+
+        So it is without GPUs of its own: even whole cores share caches, memory and clock with the others.
+        """
+        return not self.gpus or self.gpus_shared
 
     def __str__(self) -> str:
         if self.gpus:
@@ -148,6 +160,9 @@ class Repository(Protocol):
             BranchLost: the branch is not at `expected`.
         """
 
+    async def canary(self, base: str, substitute: Substitute, path: str = "") -> str:
+        """A commit on top of `base` in which the scope's files, or the one at `path`, hold the substitute."""
+
     async def start_branch(self, base: str) -> None:
         """Create the run's branch at `base`, or check on resume that it is where the run left it.
 
@@ -206,7 +221,8 @@ class Proposer(Protocol):
 class Store(Protocol):
     """The run's memory, written by the coordinator alone.
 
-    Law. When `append` or `record` returns, the row is durable. A cancelled call has happened whole or not at all.
+    Law. When `append`, `record` or `note` returns, the row is durable. A cancelled call has happened whole or not at
+    all.
     """
 
     async def append(self, stamped: Stamped) -> None:
@@ -214,6 +230,9 @@ class Store(Protocol):
 
     async def record(self, trial: Trial) -> None:
         """Store an ended trial as a row and append it to results.tsv. Recording it again changes nothing."""
+
+    async def note(self, name: str, value: Mapping[str, Any]) -> None:
+        """Store a fact about the run, in place of the earlier one of that name."""
 
     async def events(self) -> list[Stamped]:
         """All events in order."""

@@ -71,6 +71,10 @@ class RunRecord:
     slot_use: float | None = None
     """Share of slot time spent measuring, from 0 to 1; None where no process ended in order."""
     slots: int | None = None
+    facts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """What is known of the run as a whole, by name, as `Note` stored it; docs/results.md describes each."""
+    folder: str = ""
+    """Where in the checkout it was started, relative to its root."""
 
     @property
     def branch(self) -> str:

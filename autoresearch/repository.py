@@ -21,6 +21,7 @@ from typing import Self
 
 from anyio import Lock, to_thread
 
+from autoresearch import canaries
 from autoresearch.checkout import Checkout, inspect
 from autoresearch.edits import apply_edits
 from autoresearch.errors import BranchLost, ChangeRejected, RepositoryError
@@ -44,7 +45,7 @@ from autoresearch.plumbing import (
     write_tree,
 )
 from autoresearch.scope import Scope
-from autoresearch.trial import Candidate, Change, Edit, Reason
+from autoresearch.trial import Candidate, Change, Edit, Reason, Substitute
 from autoresearch.worktrees import Worktrees, home, remove_tree
 
 __all__ = ["Checkout", "GitRepository", "GitTree", "diff", "forget", "inspect"]
@@ -151,6 +152,10 @@ class GitRepository:
             settled[path] = Entry(versions[0].mode, name)
         return settled
 
+    async def canary(self, base: str, substitute: Substitute, path: str = "") -> str:
+        files = [path] if path else self._scope.files
+        return await canaries.make(self._worktrees.store, base, files, substitute)
+
     async def diff(self, commit: str, against: str) -> str:
         """What `commit` changes against another, as text."""
         return await diff(self._user, commit, against)
@@ -193,6 +198,11 @@ class GitRepository:
             return tip
 
     # Worktrees
+
+    @property
+    def worktrees(self) -> Worktrees:
+        """Those that slots measure in."""
+        return self._worktrees
 
     async def worktree(self, name: str) -> Path:
         """A clean worktree at the base commit, made once and reused; see Worktrees.worktree.
@@ -359,14 +369,14 @@ async def where_keeps_are(checkout: Checkout, tag: str) -> str:
     return branch if places.get(tip) in (None, places.get(f"refs/heads/{branch}")) else tip
 
 
-async def forget(checkout: Checkout, tag: str, cache: Path) -> None:
-    """Remove the refs, worktrees and bare repository of a run; its branch stays. Done twice, it does nothing.
+async def forget(checkout: Checkout, tag: str, cache: Path, *, branch: bool = False) -> None:
+    """Remove the refs, worktrees and bare repository of a run, and its branch if that is said. Twice does no harm.
 
     Raises:
         RepositoryError: something cannot be deleted.
     """
     await to_thread.run_sync(_remove_locks, checkout, tag)
-    found = await refs(checkout.store, f"refs/autoresearch/{tag}/")
+    found = await refs(checkout.store, f"refs/autoresearch/{tag}/", *([f"refs/heads/autoresearch/{tag}"] * branch))
     if not await update_refs(checkout.store, *(f"delete {name}" for name in found)):
         raise RepositoryError(f"git cannot delete refs/autoresearch/{tag}: another process holds them")
     try:

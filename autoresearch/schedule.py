@@ -12,7 +12,10 @@ BASELINES = 3
 """The baseline is measured in every slot, and at least this often."""
 MOST_PROPOSALS_PER_SLOT = 4
 
-_ORDER = (Purpose.FEEDBACK, Purpose.ANCHOR, Purpose.CONFIRM, Purpose.SCREEN, Purpose.FINAL)
+_ORDER = (
+    *(Purpose.FEEDBACK, Purpose.ANCHOR, Purpose.CONFIRM, Purpose.SCREEN, Purpose.STANDIN),
+    *(Purpose.FINAL, Purpose.CANARY, Purpose.HOLDOUT),
+)
 """Confirmations go before screens; what a confirmation waits for goes before it."""
 
 
@@ -27,6 +30,15 @@ class Work:
     """How many measurements of this commit came before it: the seed counts from here."""
     losses: int = 0
     """How often a slot's machine failed under it."""
+    against: str = ""
+    """The incumbent's commit, where it is a pair: both are measured in this slot, one after the other."""
+    alone: bool = False
+    """Nothing else is measured meanwhile."""
+
+    @property
+    def candidate_first(self) -> bool:
+        """Pairs take turns in who begins, so that what drifts evenly cancels: A B, B A, A B, ..."""
+        return self.index % 2 == 0
 
 
 @dataclass(slots=True)
@@ -43,17 +55,22 @@ class Schedule:
         else:
             queue.append(work)
 
-    def take(self) -> Work | None:
-        """The next measurement, most urgent first."""
+    def take(self, idle: bool = True) -> Work | None:
+        """The next measurement, most urgent first.
+
+        One that wants to be alone holds back what comes after it until all slots are `idle`.
+        """
         for purpose in _ORDER:
             if self.queues[purpose]:
+                if self.queues[purpose][0].alone and not idle:
+                    return None
                 return self.queues[purpose].popleft()
         return None
 
     def drop(self, trial: int) -> int:
         """Forget what a candidate still waits for; return how many measurements that were."""
         dropped = 0
-        for purpose in (Purpose.SCREEN, Purpose.CONFIRM):
+        for purpose in (Purpose.STANDIN, Purpose.SCREEN, Purpose.CONFIRM):
             queue = self.queues[purpose]
             self.queues[purpose] = deque(work for work in queue if work.trial != trial)
             dropped += len(queue) - len(self.queues[purpose])

@@ -5,6 +5,7 @@ events   seq, at, kind, trial, payload: what happened, in order; the run's state
 spent    event, input, cached, written, output, cost_usd, seconds: tokens and dollars of the events that cost something.
 trials   one row per ended trial, `seq` the order in which they ended: the fields of `autoresearch.trial.Trial`, its
          usage in six columns, `extra` and `edits` as JSON, `tail` the hash of a text.
+facts    name, value: what is known of the run as a whole, JSON; a later value replaces the earlier one.
 texts    hash, body: long texts, each stored once; the body is UTF-8 with surrogatepass, compressed by zlib.
 
 In JSON, `{"#": hash}` stands for a long text and `{"@": hash}` for a part of a prompt, the hash in hex.
@@ -88,6 +89,12 @@ MIGRATIONS = (
         edits TEXT NOT NULL
     ) STRICT;
     CREATE INDEX trials_by_outcome ON trials (outcome, reason, n, stdev);
+    """,
+    """
+    CREATE TABLE facts (
+        name TEXT PRIMARY KEY,
+        value TEXT NOT NULL
+    ) STRICT;
     """,
 )
 """Each is run once, in its own transaction; never changed after a release, only added to."""

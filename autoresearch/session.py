@@ -11,14 +11,15 @@ from dataclasses import dataclass, replace
 import anyio
 from anyio import CancelScope
 
-from autoresearch import approval, wiring
+from autoresearch import approval, passing, takeover, wiring
 from autoresearch.coordinator import Coordinator, Parts
-from autoresearch.errors import BaselineFailed, RunStopped, StoreError, ungrouped
-from autoresearch.events import Approved, Began, Resumed, Stamped
+from autoresearch.errors import BaselineFailed, EditUnseen, RunStopped, StoreError, ungrouped
+from autoresearch.events import Approved, Began, Resumed, Stamped, TakenOver
 from autoresearch.metric import Metric
 from autoresearch.protocols import Console, Measurer, Proposer
 from autoresearch.repository import GitRepository
-from autoresearch.state import Run
+from autoresearch.state import Run, finale, holdout
+from autoresearch.state.canary import FILES_ALONE, Canary
 from autoresearch.store import SQLiteStore
 from autoresearch.trial import Measurement, Trial
 from autoresearch.wiring import Site
@@ -68,6 +69,11 @@ class Session:
         return self.run is not None and self.run.baseline.approved
 
     @property
+    def canary(self) -> Canary:
+        """Whether the measurement sees the edits, as far as is known."""
+        return self.run.canary if self.run is not None else Canary()
+
+    @property
     def at_bound(self) -> bool:
         """The best so far leaves nothing to gain."""
         return self.run is not None and self.run.archive.shown.at_bound
@@ -77,7 +83,16 @@ class Session:
         async with self._opened() as parts:
             proposer = parts.proposer
             approval.require_ceiling(self.site, proposer.cost_bound_usd, proposer.cost_least_usd)
-            await self._begin(parts, self._began(proposer))
+            taken = await self._take_over()
+            await self._begin(parts, self._began(proposer), taken)
+
+    async def _take_over(self) -> TakenOver | None:
+        """What `check` has measured of the baseline, if it has."""
+        if self._given.measurer is not None:
+            return None
+        taken, said = await takeover.find(self.site)
+        self.site = replace(self.site, taken_over=said)
+        return taken
 
     async def look_at_baseline(self) -> None:
         """Measure the baseline, and nothing else."""
@@ -119,6 +134,7 @@ class Session:
     async def _open(self) -> Parts:
         site, stack = self.site, self._stack
         stack.callback(self.console.close)
+        await passing.sweep(site.checkout, site.cache)
         repository = await stack.enter_async_context(
             GitRepository(site.checkout, site.scope, site.tag, site.cache, self.console.say)
         )
@@ -151,18 +167,21 @@ class Session:
             proposer_ordered=proposer.ordered,
             cost_bound_usd=proposer.cost_bound_usd,
             cost_least_usd=proposer.cost_least_usd,
+            canary_files=site.scope.files[:FILES_ALONE] if site.config.canary else (),
         )
 
-    async def _begin(self, parts: Parts, began: Began) -> None:
+    async def _begin(self, parts: Parts, began: Began, first: TakenOver | None = None) -> None:
         at = self._now()
         await self.store.append(Stamped(at, began))
         self.run = Run(began, at)
         try:
-            await self._conduct(parts, self.run)
+            await self._conduct(parts, self.run, first)
         except BaselineFailed as error:
             raise BaselineFailed(f"{error}{wiring.withheld_note(self.site.config)}") from None
+        except EditUnseen as error:
+            raise EditUnseen(error.value, await wiring.what_is_measured(self.site)) from None
 
-    async def _conduct(self, parts: Parts, run: Run, first: Resumed | None = None) -> None:
+    async def _conduct(self, parts: Parts, run: Run, first: Resumed | TakenOver | None = None) -> None:
         coordinator = Coordinator(run, parts)
         try:
             with ungrouped():
@@ -179,12 +198,17 @@ class Session:
             raise
 
     async def _obey_signals(self, coordinator: Coordinator, scope: CancelScope) -> None:
-        """The first one drains, the second stops now; before the run is approved the first does."""
+        """The first one drains, the second stops now; before the run is approved the first does.
+
+        Where the run drains by itself the first stops now too, unless there is the measuring at the end to leave out.
+        """
         told = False
         with anyio.open_signal_receiver(*SIGNALS) as signals:
             async for number in signals:
                 name = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
-                if told or not self.approved or coordinator.run.stopping is not None:
+                run = coordinator.run
+                at_end = finale.ahead(run) or holdout.ahead(run)
+                if told or not self.approved or (run.stopping is not None and not at_end):
                     self.exit_code = STOPPED_NOW
                     scope.cancel()
                 else:
@@ -197,7 +221,9 @@ class Session:
         if self.run is None or self.run.given.baseline_only:
             return Approved(metric)
         bound, least = self.run.given.cost_bound_usd, self.run.given.cost_least_usd
-        return await approval.approve(self.site, self.console, metric, baseline, self._proposer, bound, least)
+        return await approval.approve(
+            self.site, self.console, metric, baseline, self._proposer, bound, least, self.run.canary.noticed
+        )
 
     async def _suggest(self, command: str) -> None:
         await approval.suggest(self.site, self.console, command)

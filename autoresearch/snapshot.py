@@ -66,6 +66,8 @@ class Snapshot:
     """The plan was agreed to; a resumed run's was."""
     elapsed_seconds: float = 0.0
     """Of the whole run, the time between two of its processes left out."""
+    unseen_files: tuple[str, ...] = ()
+    """Files of the scope whose replacement, each alone, did not change the measurement; known once all were tried."""
 
     @property
     def slot_use(self) -> float:

@@ -8,6 +8,7 @@ and rebuilt whole when the store is opened and closed.
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import sqlite3
 import time
@@ -153,6 +154,17 @@ class SQLiteStore:
                 if fresh and self._metric is not None and not await to_thread.run_sync(self._append_result, trial):
                     await self._rebuild_results()
 
+    async def note(self, name: str, value: Mapping[str, Any]) -> None:
+        """Store a fact about the run, in place of the earlier one of that name.
+
+        Raises:
+            StoreError: it cannot be written; the earlier one stays.
+        """
+        values = (name, json.dumps(value))
+        async with self._turn:
+            with CancelScope(shield=True):
+                await self._write({}, [("INSERT OR REPLACE INTO facts VALUES (?, ?)", values)])
+
     async def events(self) -> list[Stamped]:
         """All events in order. Their replies come without prompts, which only `show` needs.
 
@@ -172,6 +184,15 @@ class SQLiteStore:
         rows = await self._fetch(f"{schema.SELECT_TRIALS} ORDER BY seq")
         texts = await self._texts(schema.trial_references(rows))
         return [schema.unpack_trial(row, texts) for row in rows]
+
+    async def facts(self) -> dict[str, Any]:
+        """All facts by name.
+
+        Raises:
+            StoreError: they cannot be read.
+        """
+        rows = await self._fetch("SELECT name, value FROM facts ORDER BY name")
+        return {name: json.loads(value) for name, value in rows}
 
     async def _write(self, texts: Mapping[bytes, bytes], statements: Iterable[tuple[str, Iterable[Any]]]) -> bool:
         """Carry out one transaction; whether its last statement stored a row."""

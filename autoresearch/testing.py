@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from hashlib import sha1
 from pathlib import Path
+from typing import Any
 
 import anyio
 
@@ -19,7 +20,7 @@ from autoresearch.metric import settle
 from autoresearch.plan import Plan
 from autoresearch.protocols import Device, FileEntry, Request, Slot, Tree
 from autoresearch.snapshot import Snapshot
-from autoresearch.trial import Candidate, Change, Edit, Measurement, Proposal, Reply, Trial, Usage
+from autoresearch.trial import Candidate, Change, Edit, Measurement, Proposal, Reply, Substitute, Trial, Usage
 
 Files = Mapping[str, bytes]
 
@@ -61,6 +62,8 @@ class MemoryRepository:
         self.tip = self._left = self.base
         """Where the branch is, and where it was left."""
         self.landed: list[tuple[int, str]] = []
+        self.canaries: set[str] = set()
+        """Commits that fail when a FakeSlot measures them, whatever it evaluates."""
 
     def tree(self, commit: str) -> Tree:
         return MemoryTree(commit, self.files(commit))
@@ -96,6 +99,13 @@ class MemoryRepository:
         self.landed.append((trial, commit))
         return commit
 
+    async def canary(self, base: str, substitute: Substitute, path: str = "") -> str:
+        content = b"rubbish" if substitute is Substitute.RUBBISH else b""
+        replaced = {name: content for name in self.files(base) if path in ("", name)}
+        commit = self._commit({**self.files(base), **replaced}, f"{substitute} {path}")
+        self.canaries.add(commit)
+        return commit
+
     async def start_branch(self, base: str) -> None:
         if self.tip != self._left:
             raise BranchLost("autoresearch/test", self._left, self.tip)
@@ -124,6 +134,7 @@ class MemoryStore:
     def __init__(self) -> None:
         self.stamped: list[Stamped] = []
         self.rows: dict[int, Trial] = {}
+        self.noted: dict[str, Mapping[str, Any]] = {}
         self._recorded = anyio.Condition()
 
     async def append(self, stamped: Stamped) -> None:
@@ -133,6 +144,9 @@ class MemoryStore:
         self.rows.setdefault(trial.number, trial)
         async with self._recorded:
             self._recorded.notify_all()
+
+    async def note(self, name: str, value: Mapping[str, Any]) -> None:
+        self.noted[name] = value
 
     async def reached(self, count: int) -> None:
         """Wait until that many rows are recorded."""
@@ -145,6 +159,9 @@ class MemoryStore:
 
     async def earlier_trials(self) -> list[Trial]:
         return list(self.rows.values())
+
+    async def facts(self) -> dict[str, Any]:
+        return dict(self.noted)
 
 
 @dataclass
@@ -180,7 +197,8 @@ class FakeSlot:
     def _seen(self, commit: str, request: Request) -> Measurement:
         seen = Measurement(None, wall_seconds=self.seconds, seconds_total=self.seconds)
         if self.seconds <= request.timeout_seconds:
-            done = self.evaluate(self.repository.files(commit), request)
+            canary = commit in self.repository.canaries
+            done = 1 if canary else self.evaluate(self.repository.files(commit), request)
             printed = "" if isinstance(done, int) else done
             seen = replace(seen, exit_code=done if isinstance(done, int) else 0, stdout=printed)
         return settle(seen, request.metric) if request.metric else seen

@@ -68,6 +68,22 @@ class Purpose(StrEnum):
     """A fresh run of baseline or best at the end of the run."""
     FEEDBACK = "feedback"
     """The feedback command on a new incumbent; its output is shown to proposers."""
+    CANARY = "canary"
+    """The scope's files replaced by rubbish: a measurement that does not notice measures something else."""
+    SOLO = "solo"
+    """The baseline, while nothing else is measured: whether load changes the value."""
+    STANDIN = "standin"
+    """The cheaper stand-in of --screen."""
+    HOLDOUT = "holdout"
+    """The holdout command on a keep; no proposer sees what it says."""
+
+
+class Substitute(StrEnum):
+    """What stands in place of the scope's files in a canary."""
+
+    RUBBISH = "rubbish"
+    """Text that is valid in no language."""
+    NOTHING = "nothing"
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,8 +227,12 @@ class Measurement:
     """The end of everything it printed or redirected into its worktree, bounded."""
     seconds_total: float = 0.0
     """Wall time in the slot: reset, build, checks and measurement."""
+    check_seconds: float = 0.0
+    """Wall time of the checks; 0: none were run."""
     at_bound: bool = False
     """Nothing left to gain: a rate of 100%, all tests passed, 0 warnings of a known tool."""
+    foreign_cpus: float = 0.0
+    """How many CPUs' worth of time others used meanwhile, on the CPUs that it may use; `load.disturbed` judges it."""
 
     @property
     def ok(self) -> bool:

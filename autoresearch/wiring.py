@@ -21,6 +21,7 @@ from autoresearch.config import RunConfig
 from autoresearch.dealing import Dealt, Machine
 from autoresearch.errors import ProposalsExhausted, UsageError
 from autoresearch.measurers.carry import CarryPlan, make_plan
+from autoresearch.measurers.diagnosis import Surroundings, diagnose
 from autoresearch.measurers.environment import withheld
 from autoresearch.measurers.local import LocalMeasurer, Workplace
 from autoresearch.proposers import agents, claude
@@ -58,6 +59,8 @@ class Site:
     run_dir: Path
     dirty: tuple[str, ...] = ()
     """Uncommitted changes in scope, which are not part of the run."""
+    taken_over: str = ""
+    """How often and when `check` has measured the baseline that the run takes over; empty: it has not."""
 
     @property
     def branch(self) -> str:
@@ -78,7 +81,7 @@ async def look(config: RunConfig, folder: Path, tag: str | None = None) -> Site:
         checkout.prefix,
         checkout.exists,
         protect=config.protect,
-        commands=[command for command in (config.measure, config.build, *config.check) if command],
+        commands=config.commands,
     )
     machine = await to_thread.run_sync(devices.detect, os.environ)
     dealt = devices.deal(
@@ -243,6 +246,23 @@ def withheld_note(config: RunConfig) -> str:
     return f"\nwithheld from it, as they look like secrets: {', '.join(names[:_NAMED])}{more} (--env NAME passes one)"
 
 
+async def what_is_measured(site: Site) -> list[str]:
+    """Lines that say what is measured in place of the worktrees' files, where that can be told."""
+    config = site.config
+    place = Surroundings(
+        root=site.checkout.root,
+        roots=site.carried.roots,
+        worktree=worktrees.home(site.checkout, site.tag, site.cache) / "slot-0",
+        commands=[command for command in (config.build, config.measure) if command],
+        scope=site.scope.files,
+        tracked=site.checkout.files,
+        prefix=site.checkout.prefix,
+        pythonpath=site.carried.pythonpath,
+        environ=os.environ,
+    )
+    return await to_thread.run_sync(diagnose, place)
+
+
 def make_measurer(site: Site, repository: GitRepository, console: Console) -> LocalMeasurer:
     """This machine's slots."""
     config = site.config
@@ -257,4 +277,4 @@ def make_measurer(site: Site, repository: GitRepository, console: Console) -> Lo
         keep=config.keep,
         passed=config.env,
     )
-    return LocalMeasurer(repository, place, site.dealt.devices, console.say)
+    return LocalMeasurer(repository.worktrees, place, site.dealt.devices, console.say)

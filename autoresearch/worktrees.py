@@ -97,6 +97,17 @@ class Worktrees:
         rows = records(await self._in(worktree).run("ls-files", "-z", "--others", "--directory"))
         return tuple("/" + re.sub(r"([\\*?\[ ])", r"\\\1", row.rstrip("/")) for row in rows)
 
+    async def exchange(self, worktree: Path, away: Path, back: Path) -> None:
+        """Rename the worktree to `away`, and what was put at `back` to its place; `away` is replaced.
+
+        What is known of the files goes with them, so that a reset rewrites only what differs.
+        """
+        await self._thread(self._exchange, worktree, away, back)
+
+    async def tree_of(self, commit: str) -> str:
+        """The name of the commit's tree: equal for equal files."""
+        return await self.store.line("rev-parse", "--verify", f"{commit}^{{tree}}")
+
     @asynccontextmanager
     async def checkout(self, commit: str) -> AsyncIterator[Path]:
         """A worktree at `commit` from a pool that grows as needed, the caller's alone until it leaves.
@@ -131,13 +142,13 @@ class Worktrees:
             if status:
                 raise _not_added(complaint)
             tree = await git.line("write-tree")
-        found, _, _ = await differences(self._store, parent, tree)
+        found, _, _ = await differences(self.store, parent, tree)
         changed = [item for item in found if item.old.object != item.new.object]
         for item in changed:
             _refuse_special(item)
             await self._refuse_large(worktree / item.path, item)
         kept = [item for item in changed if item.new.mode in REGULAR]
-        contents = dict(zip(kept, await blobs(self._store, [item.new.object for item in kept]), strict=True))
+        contents = dict(zip(kept, await blobs(self.store, [item.new.object for item in kept]), strict=True))
         return tuple(
             Edit(item.path, content=decode(contents[item])) if item in contents else Edit(item.path, delete=True)
             for item in changed
@@ -157,7 +168,7 @@ class Worktrees:
             await self._thread(self._unlock, worktree)
             await self._reset(worktree, commit, keep)
         except (RepositoryError, OSError) as error:
-            status, _, _ = await self._store.attempt("cat-file", "-e", f"{commit}^{{commit}}")
+            status, _, _ = await self.store.attempt("cat-file", "-e", f"{commit}^{{commit}}")
             if status:
                 raise RepositoryError(f"the repository has no commit {commit}") from error
             raise SlotLost(f"worktree {worktree}: {error}") from error
@@ -167,7 +178,8 @@ class Worktrees:
             raise ChangeRejected(item.path, f"the file is larger than {MAX_FILE_BYTES} bytes", Reason.DOES_NOT_APPLY)
 
     @property
-    def _store(self) -> Git:
+    def store(self) -> Git:
+        """git with the objects and refs of our repository, and no worktree or index."""
         return self._git.at(self._home, GIT_DIR=os.fspath(self._bare))
 
     def _in(self, worktree: Path, **environment: str) -> Git:
@@ -248,6 +260,14 @@ class Worktrees:
             remove_tree(link)
         _write(link, b"gitdir: " + os.fsencode(admin) + b"\n")
         self._index(worktree).with_name(f"{worktree.name}.lock").unlink(missing_ok=True)
+
+    def _exchange(self, worktree: Path, away: Path, back: Path) -> None:
+        for place, to in ((worktree, away), (back, worktree)):
+            remove_tree(to)
+            self._index(to).unlink(missing_ok=True)
+            for path, name in ((place, to), (self._index(place), self._index(to))):
+                with suppress(FileNotFoundError):  # a program may have removed it, and a new one has no index
+                    path.rename(name)
 
     def _unlock(self, worktree: Path) -> None:
         """Make folders writable again, and forget the index, so that every file is written anew."""

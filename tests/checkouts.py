@@ -136,6 +136,13 @@ class Checkout:
         return self.git("show", f"autoresearch/{tag}:{path}")
 
 
+def begun_by(python: Path) -> str:
+    """The first lines of a script, as pip writes them: a `#!` line takes no spaces."""
+    if " " not in str(python):
+        return f"#!{python}\n"
+    return f"#!/bin/sh\n'''exec' \"{python}\" \"$0\" \"$@\"\n' '''\n"
+
+
 def old(path: str, old: str, new: str) -> dict[str, str]:
     return {"path": path, "old": old, "new": new}
 

@@ -1,4 +1,4 @@
-"""The same examples on every machine, whatever its speed; the seconds that each test file took."""
+"""The same on every machine, whatever its speed and its user's settings; the seconds that each test file took."""
 
 from __future__ import annotations
 
@@ -11,6 +11,13 @@ from hypothesis import settings
 # To search for new counterexamples: HYPOTHESIS_PROFILE=default, or --hypothesis-seed.
 settings.register_profile("steady", derandomize=True, deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "steady"))
+
+# A hook of git sets GIT_DIR, a user's settings sign commits, a key costs money, a terminal's wishes colour the output.
+LED = ("ANTHROPIC_", "AUTORESEARCH_", "GIT_")
+WISHES = ("COLUMNS", "LINES", "FORCE_COLOR", "NO_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE", "XDG_CONFIG_HOME")
+for name in [name for name in os.environ if name.startswith(LED) or name in WISHES]:
+    del os.environ[name]
+os.environ |= {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

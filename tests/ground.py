@@ -1,7 +1,8 @@
 """A small repository, and the program as a user runs it there: a process with an environment of its own. Tests only.
 
 The measure command prints the file that is edited, so that a test knows every value. While the file `hold` lies beside
-the repository, measurements after the first so many do not end: tests wait for what happens, never for time.
+the repository, measurements after the first so many do not end: tests wait for what happens, never for time. A canary
+counts for none of them, and ends at once.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ PATIENCE_SECONDS = 60.0
 """How long what must happen may take on a slow machine; no test waits that long on purpose."""
 SCRIPT = """\
 cat loss.txt
+if grep -q rubbish loss.txt; then exit 1; fi
 echo $$ >> "$1/started"
 number=$(wc -l < "$1/started")
 while [ "$number" -gt "$(cat "$1/hold" 2> /dev/null || echo 999999)" ]; do sleep 0.02; done

@@ -4,12 +4,14 @@
         ...  # ANTHROPIC_BASE_URL=server.url
     server.requests[0].body["messages"]
 
-It runs in threads of its own, so that it serves tests of any kind, and other processes.
+It runs in threads of its own, so that it serves tests of any kind, and other processes. It prints nothing; a mistake in
+a script is raised where the server is left.
 """
 
 from __future__ import annotations
 
 import json
+import sys
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -104,7 +106,7 @@ class MessagesServer:
         self._steps = iter(()) if callable(script) else iter(script)
         self._lock = threading.Lock()
         self._closing = threading.Event()
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
+        self._http = _Server(("127.0.0.1", 0), _handler(self))
         self._thread = threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.02})
 
     @property
@@ -120,6 +122,8 @@ class MessagesServer:
         self._http.shutdown()
         self._thread.join()
         self._http.server_close()
+        if self._http.errors:
+            raise self._http.errors[0]
 
     def step(self, request: Request) -> Step:
         with self._lock:
@@ -136,6 +140,20 @@ class MessagesServer:
         return {"data": rows, "has_more": False, "first_id": None, "last_id": None}
 
 
+class _Server(ThreadingHTTPServer):
+    request_queue_size = 128  # a connection that finds the queue full tries again a second later
+
+    def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
+        super().__init__(address, handler)
+        self.errors: list[BaseException] = []
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Clients may leave whenever they like; what else goes wrong is kept."""
+        error = sys.exception()
+        if error is not None and not isinstance(error, ConnectionError):
+            self.errors.append(error)
+
+
 def _handler(server: MessagesServer) -> type[BaseHTTPRequestHandler]:
     class Handler(_Handler):
         messages = server
@@ -145,6 +163,7 @@ def _handler(server: MessagesServer) -> type[BaseHTTPRequestHandler]:
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # else each small write waits for the client's delayed acknowledgement
     messages: MessagesServer
 
     def log_message(self, format: str, *args: Any) -> None:
@@ -157,13 +176,14 @@ class _Handler(BaseHTTPRequestHandler):
             self._error(Fault(404, "not_found_error", "no such page"))
 
     def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
         headers = {key.lower(): value for key, value in self.headers.items()}
+        length = int(headers.get("content-length", 0))
+        data = self.rfile.read(length)
+        if not length or len(data) < length:
+            raise ConnectionAbortedError("the client left before it had said everything")
+        body = json.loads(data)
         step = self.messages.step(Request("POST", self.path, headers, body))
-        try:
-            self._perform(step, str(body.get("model")))
-        except (BrokenPipeError, ConnectionResetError):
-            self.close_connection = True
+        self._perform(step, str(body.get("model")))
 
     def _perform(self, step: Step, model: str) -> None:
         match step:

@@ -9,8 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autoresearch.acceptance import Decision, Evidence, Noise, Rule, judge, min_gain, screen, student_t_quantile
+from autoresearch.acceptance import Decision, Evidence, Rule, judge, min_gain, screen
+from autoresearch.distributions import student_t_quantile
 from autoresearch.metric import Direction
+from autoresearch.noise import Noise
 from autoresearch.trial import Reason
 
 DOWN = Rule(Direction.MINIMIZE)
@@ -85,7 +87,8 @@ def test_the_lucky_screen_is_no_evidence() -> None:
 
 def test_a_large_gain_is_kept_early_and_a_small_one_measured_on() -> None:
     assert judge(Evidence(5.0, (4.0, 4.2), [10.0] * 4), NOISY, DOWN).reason is Reason.IMPROVED
-    assert judge(Evidence(8.0, (8.8, 9.0), [10.0] * 4), NOISY, DOWN).candidate_runs == 1
+    assert judge(Evidence(8.0, (7.8, 8.0), [10.0] * 4), NOISY, DOWN).candidate_runs == 1
+    assert judge(Evidence(8.0, (8.8, 9.4), [10.0] * 4), NOISY, DOWN).reason is Reason.UNCONFIRMED
 
 
 def test_repeats_asks_for_exactly_that_many() -> None:
@@ -124,6 +127,7 @@ def test_no_op_candidates_are_seldom_kept() -> None:
             if verdict.decision is not Decision.MEASURE:
                 break
             fresh += [random.gauss(0, 1) for _ in range(verdict.candidate_runs)]
+            pool += [random.gauss(0, 1) for _ in range(verdict.incumbent_runs)]
         kept += verdict.decision is Decision.KEEP
     assert kept <= 1500 * 0.01
 

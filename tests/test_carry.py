@@ -9,6 +9,7 @@ import venv
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import anyio
 import pytest
@@ -18,6 +19,7 @@ from autoresearch.measurers.carry import CarryPlan, How, carry_into, make_plan
 from autoresearch.measurers.copying import Copier
 from autoresearch.measurers.environment import measurement_env, setup_env
 from autoresearch.protocols import Device, Request
+from tests.checkouts import begun_by
 
 pytestmark = pytest.mark.anyio
 
@@ -390,7 +392,7 @@ async def test_a_plain_environment_becomes_the_worktrees(checkout: Path, environ
     write(checkout, {"src/pkg/__init__.py": "", "data/lib.py": ""})
     editable(site, {"pkg.pth": f"{checkout}/src\n{checkout}/data\n{checkout}-old/src\n"})
     (environment / "bin/tool").write_text(
-        f"#!{environment}/bin/python\nimport pkg, sys; print(pkg.__file__, sys.prefix)\n"
+        f"{begun_by(environment / 'bin/python')}import pkg, sys; print(pkg.__file__, sys.prefix)\n"
     )
     (environment / "bin/tool").chmod(0o755)
     (environment / "bin/absolute").symlink_to(environment / "bin/python")
@@ -416,13 +418,12 @@ async def test_paths_with_odd_characters_are_relocated(tmp_path: Path, environ: 
     commit(root, environ)
     site = root / ".venv/lib/python3.12/site-packages"
     url = '{"url": "file://%s", "dir_info": {"editable": true}}'
-    quoted = str(root).replace(" ", "%20").replace("+", "%2B")
-    editable(site, {"x.pth": f"{root}/src\n", "x.dist-info/direct_url.json": url % quoted})
+    editable(site, {"x.pth": f"{root}/src\n", "x.dist-info/direct_url.json": url % quote(str(root))})
     (root / ".venv/pyvenv.cfg").write_text(f"command = python -m venv {root}/.venv\n")
     worktree, _ = await carried(root, environ)
     copied = worktree / ".venv/lib/python3.12/site-packages"
     assert (copied / "x.pth").read_text() == f"{worktree}/src\n"
-    assert (copied / "x.dist-info/direct_url.json").read_text() == url % worktree
+    assert (copied / "x.dist-info/direct_url.json").read_text() == url % quote(str(worktree))
     assert (worktree / ".venv/pyvenv.cfg").read_text() == f"command = python -m venv {worktree}/.venv\n"
 
 
@@ -452,8 +453,8 @@ requires-python = ">=3.11"
 [project.scripts]
 tool = "pkg:main"
 [build-system]
-requires = ["hatchling"]
-build-backend = "hatchling.build"
+requires = ["uv_build"]
+build-backend = "uv_build"
 """
 
 
@@ -467,6 +468,7 @@ async def test_a_packaged_uv_project_imports_the_worktrees_copy(tmp_path: Path, 
     })  # fmt: skip
     environ["UV_CACHE_DIR"] = str(tmp_path / "uv-cache")
     environ["UV_PYTHON"] = sys.executable
+    environ["UV_OFFLINE"] = "1"  # uv brings `uv_build` along
     run("uv", "sync", cwd=root, env=environ)
     commit(root, environ)
     (root / ".venv/extra").write_text("the user's own")
@@ -479,7 +481,7 @@ async def test_a_packaged_uv_project_imports_the_worktrees_copy(tmp_path: Path, 
     assert len(shell.commands) == 1
 
     inside = f"{worktree}/src/pkg/__init__.py"
-    offline = measured(environ, worktree, root, plan) | {"UV_OFFLINE": "1"}
+    offline = measured(environ, worktree, root, plan)
     asking = ("uv", "run", "python", "-c", "import pkg; print(pkg.__file__)")
     assert run(*asking, cwd=worktree, env=offline) == inside
     assert run("uv", "run", "tool", cwd=worktree, env=offline) == inside

@@ -129,7 +129,7 @@ def test_other_commands_are_handed_on(launch: FakeLaunch, capsys: pytest.Capture
         (["chekc"], "unknown command chekc; did you mean `check`?"),
         (["minimize x", "npm", "run", "build"], "MEASURE is `npm` and SCOPE begins with `run`, which does not exist"),
         ([*WHOLE, "--max-time", "5x"], "--max-time: `5x` is not a duration; write 300, 90s, 5m, 1h or 1h30m\n"),
-        ([*WHOLE, "--holdout", "true"], "--holdout: not available yet\n"),
+        ([*WHOLE, "--lessons", "5"], "--lessons: not available yet\n"),
         ([*WHOLE, "--sandbox", "auto"], "--sandbox: not available yet\n"),
         ([*WHOLE, "--wrokers", "2"], "unknown option --wrokers; did you mean `--workers`?\n"),
         (["minimize x", "pytest -q", ""], "SCOPE: it is empty\n"),

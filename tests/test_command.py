@@ -196,7 +196,7 @@ async def test_a_useless_answer_is_sent_back_once_with_the_reason() -> None:
 async def test_a_useless_answer_is_sent_back_only_where_the_money_covers_it(
     tmp_path: Path, limit_usd: float, calls: int
 ) -> None:
-    proposer = proposer_of(f"echo x >> {tmp_path}/calls", cost_bound_usd=0.25)
+    proposer = proposer_of(f'echo x >> "{tmp_path}/calls"', cost_bound_usd=0.25)
     assert (proposer.cost_bound_usd, proposer.cost_least_usd) == (0.5, 0.25)
     with pytest.raises(ProposalFailed):
         await proposer.propose(replace(brief(), spend_limit_usd=limit_usd), MemoryTree())
@@ -205,20 +205,22 @@ async def test_a_useless_answer_is_sent_back_only_where_the_money_covers_it(
 
 async def test_an_agent_that_hangs_dies_with_its_whole_tree(tmp_path: Path) -> None:
     pids = tmp_path / "pids"
-    detached = f"setsid sh -c 'echo $$ >> {pids}; exec sleep 600' & sh -c 'echo $$ >> {pids}; exec sleep 600'"
-    with pytest.raises(ProposalDeferred, match="after 2 s") as raised:
-        await propose(f"echo 'LR = 2' > train.py; {detached}", timeout_seconds=2.0, cost_bound_usd=0.5)
+    told = f"sh -c 'echo $$ >> \"{pids}\"; exec sleep 600'"
+    with pytest.raises(ProposalDeferred, match="after 4 s") as raised:
+        await propose(f"echo 'LR = 2' > train.py; setsid {told} & {told}", timeout_seconds=4.0, cost_bound_usd=0.5)
     assert raised.value.cost_usd == 0.5
     assert len(pids.read_text().split()) == 2
     assert not any(psutil.pid_exists(int(pid)) for pid in pids.read_text().split())
 
 
 async def test_a_cancelled_proposal_leaves_no_process(tmp_path: Path) -> None:
-    pipe = tmp_path / "pipe"
-    os.mkfifo(pipe)
+    begun = tmp_path / "begun"
     async with anyio.create_task_group() as group:
-        group.start_soon(propose, f"echo $$ > {pipe}; sleep 600")
-        pid = int(await anyio.to_thread.run_sync(pipe.read_text))
+        group.start_soon(propose, f'echo $$ > "{begun}"; sleep 600')
+        with anyio.fail_after(30):
+            while not (begun.exists() and begun.read_text()):  # noqa: ASYNC110  # another process tells
+                await anyio.sleep(0.01)
+        pid = int(begun.read_text())
         assert psutil.pid_exists(pid)
         group.cancel_scope.cancel()
     assert not psutil.pid_exists(pid)
@@ -254,7 +256,7 @@ async def test_proposals_run_side_by_side() -> None:
     """Each waits for the other: one after the other they would hang."""
     with tempfile.TemporaryDirectory() as folder:
         proposer = proposer_of(
-            f"mktemp {folder}/XXXXXX; until [ $(ls {folder} | wc -l) = 2 ]; do sleep 0.02; done; rm train.py"
+            f'mktemp "{folder}/XXXXXX"; until [ $(ls "{folder}" | wc -l) = 2 ]; do sleep 0.02; done; rm train.py'
         )
         async with anyio.create_task_group() as group:
             for _ in range(2):

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autoresearch.config import FIELDS, RunConfig, from_mapping, merge, read_mapping
@@ -43,9 +43,10 @@ def test_a_flag_of_direction_wins_over_either_spelling() -> None:
         ({"max-trials": 3}, "autoresearch.toml: max-trials: unknown key; did you mean `max_trials`?"),
         ({"workers": 0}, "autoresearch.toml: workers: `0` is too small; it is at least 1"),
         ({"max_time": "5x"}, "autoresearch.toml: max_time: `5x` is not a duration"),
-        ({"holdout": "true"}, "autoresearch.toml: holdout: not available yet"),
+        ({"lessons": 5}, "autoresearch.toml: lessons: not available yet"),
+        ({"constraint": "p99 = 3"}, "autoresearch.toml: constraint: `p99 = 3` is not a bound on a number"),
+        ({"constraint": ["a <= 1", "b <= c"]}, "autoresearch.toml: constraint: `b <= c`: `c` is neither a number nor"),
         ({"network": False}, "autoresearch.toml: network: not available yet"),
-        ({"canary": False}, "autoresearch.toml: canary: not available yet"),
         ({"effort": "heroic"}, "autoresearch.toml: effort: `heroic` is not one of low, medium"),
         ({"minimize": True, "maximize": True}, "autoresearch.toml: maximize: the other direction is set too"),
         ({"minimize": "yes"}, "autoresearch.toml: minimize: `yes` is neither true nor false"),
@@ -62,8 +63,8 @@ def test_a_wrong_setting_names_its_place(values: dict[str, Any], said: str) -> N
 def test_a_wrong_flag_is_named_as_it_was_typed() -> None:
     with pytest.raises(ConfigError, match=r"^--max-time: `5x` is not a duration"):
         merge({"max_time": "5x"})
-    with pytest.raises(ConfigError, match=r"^--no-canary: not available yet"):
-        merge({"canary": False})
+    with pytest.raises(ConfigError, match=r"^--no-network: not available yet"):
+        merge({"network": False})
 
 
 def test_what_is_not_available_yet_may_be_set_to_what_holds_anyway() -> None:
@@ -101,6 +102,7 @@ SETTINGS: dict[str, st.SearchStrategy[Any]] = {
 }
 
 
+@settings(max_examples=25)
 @given(st.fixed_dictionaries({}, optional=SETTINGS))
 def test_a_row_gives_the_same_settings_back(values: dict[str, Any]) -> None:
     config = from_mapping(values, "here")
@@ -118,3 +120,8 @@ def test_every_setting_is_described_and_reads_its_default(name: str) -> None:
     field = FIELDS[name]
     assert field.metadata["help"] and field.metadata["group"]
     assert field.default in (None, "") or field.metadata["read"](field.default) == field.default
+
+
+def test_every_command_that_decides_is_one_whose_files_are_protected() -> None:
+    config = RunConfig(measure="m", build="b", check=("c", "d"), screen="s", holdout="h", feedback="shown", setup="u")
+    assert config.commands == ("m", "b", "c", "d", "s", "h")

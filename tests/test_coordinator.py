@@ -17,7 +17,7 @@ from autoresearch.coordinator import Coordinator, Parts
 from autoresearch.errors import NoSlotLeft, ProposalDeferred, ProposalFailed
 from autoresearch.events import Approved, Began, Ended, Resumed, Stamped, StopAsked
 from autoresearch.metric import Metric
-from autoresearch.protocols import Request, Slot
+from autoresearch.protocols import Device, Request, Slot
 from autoresearch.state import Run, fold
 from autoresearch.testing import (
     FakeMeasurer,
@@ -504,3 +504,17 @@ async def test_a_timer_that_goes_off_early_wakes_no_one_before_its_time(monkeypa
     night = Night(choose, replace(CONFIG, max_trials=1, proposers=1), slots=1)
     with anyio.fail_after(3600):
         assert await night.pass_by() == "--max-trials reached"
+
+
+async def test_the_run_knows_what_a_slot_may_use_and_whether_others_slow_it() -> None:
+    repository = MemoryRepository({"x.txt": b"100\n"})
+    devices = [Device(cpu_count=8), Device(("0",), "H100", (4, 5), cpu_count=2)]
+    slots = [FakeSlot(number, repository, show_x, device=device) for number, device in enumerate(devices)]
+    night = Night(config=replace(CONFIG, max_trials=1), slots=slots, repository=repository)
+    coordinator = await night.begin()
+    await coordinator.conduct()
+    known = coordinator.run.slots.in_order
+    assert [(slot.device, slot.shares_cpus, slot.cpus) for slot in known] == [
+        ("shared CPUs", True, 8),
+        ("GPU 0 (H100)", False, 2),
+    ]

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from autoresearch.dealing import Clocking
 from autoresearch.devices import Gpu, Machine, bound_by_memory, deal, detect, is_amd
 from autoresearch.errors import UsageError
 
@@ -356,3 +357,37 @@ def test_a_control_group_bounds_the_memory(tmp_path: Path):
     root = system(tmp_path, files | {group + "memory.stat": "anon 1\ninactive_file 50000"})
     assert detect({}, filesystem=root).free_bytes == 150000
     assert detect({}, filesystem=tmp_path / "none").free_bytes > 1000000
+
+
+@pytest.mark.parametrize(
+    ("files", "clocking"),
+    [
+        ({}, Clocking()),
+        ({"cpu0/cpufreq/scaling_governor": "performance", "smt/active": "1"}, Clocking("performance", None, True)),
+        (
+            {"cpu0/cpufreq/scaling_governor": "powersave", "cpu1/cpufreq/scaling_governor": "performance"},
+            Clocking("performance, powersave"),
+        ),
+        ({"intel_pstate/no_turbo": "0", "smt/active": "0"}, Clocking(None, True, False)),
+        ({"intel_pstate/no_turbo": "1"}, Clocking(None, False)),
+        ({"cpufreq/boost": "1"}, Clocking(None, True)),
+        ({"cpufreq/boost": "0"}, Clocking(None, False)),
+    ],
+)
+def test_what_makes_clocks_vary_is_read(tmp_path: Path, files: dict[str, str], clocking: Clocking):
+    root = system(tmp_path, {f"sys/devices/system/cpu/{path}": text for path, text in files.items()})
+    assert detect({}, filesystem=root, cpus=[0, 1]).clocking == clocking
+
+
+def test_a_slot_knows_what_it_may_use_and_whether_others_slow_it():
+    def devices(on: Machine, **options: Any) -> set[tuple[bool, int]]:
+        asked: dict[str, Any] = {"workers": None, "gpus": "auto", "gpus_per_worker": None, "cpus_per_worker": None}
+        on = replace(on, cpu_count=sum(map(len, on.cores)))
+        return {(device.shares_cpus, device.cpu_count) for device in deal(on, **(asked | options)).devices}
+
+    assert devices(machine(cores=4, threads=2), workers=2) == {(True, 4)}
+    assert devices(machine(cores=4, threads=2), workers=1) == {(True, 8)}
+    assert devices(machine(cores=2), workers=8) == {(True, 2)}
+    assert devices(machine(gpus=2, cores=8)) == {(False, 4)}
+    assert devices(machine(gpus=4, cores=8), gpus_per_worker=2) == {(False, 4)}
+    assert devices(machine(gpus=1, cores=8), gpus_per_worker=0.5) == {(True, 4)}

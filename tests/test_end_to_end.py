@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -40,6 +41,7 @@ ENDS = (
     ("discard", "worse", "85.0"),
     ("keep", "improved", "70.0"),
 )
+FEW = (90, 95, 80)
 
 
 @pytest.fixture
@@ -56,8 +58,18 @@ def act(ground: Ground, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFi
 @pytest.fixture(scope="module")
 def unkilled(tmp_path_factory: pytest.TempPathFactory) -> Ground:
     """The run of LINES that nothing disturbed."""
-    ground = Ground(tmp_path_factory.mktemp("unkilled"))
-    done = ground.do(*ground.words, *ONE, "--proposer", ground.replay(*LINES))
+    return undisturbed(tmp_path_factory, *LINES)
+
+
+@pytest.fixture(scope="module")
+def few(tmp_path_factory: pytest.TempPathFactory) -> Ground:
+    """The run of FEW that nothing disturbed."""
+    return undisturbed(tmp_path_factory, *FEW)
+
+
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, *lines: dict[str, Any] | float) -> Ground:
+    ground = Ground(tmp_path_factory.mktemp("undisturbed"))
+    done = ground.do(*ground.words, *ONE, "--proposer", ground.replay(*lines))
     assert done.returncode == 0, done.stderr
     return ground
 
@@ -92,19 +104,19 @@ def test_a_run_that_is_killed_again_and_again_is_the_run_that_was_not(ground: Gr
     assert ground.tree() == unkilled.tree()
 
 
-def test_no_measured_process_survives_its_coordinator(ground: Ground, unkilled: Ground) -> None:
+def test_no_measured_process_survives_its_coordinator(ground: Ground, few: Ground) -> None:
     with ground.held(after=4):
-        process = ground.start(*ground.words, *ONE, "--proposer", ground.replay(*LINES))
+        process = ground.start(*ground.words, *ONE, "--proposer", ground.replay(*FEW))
         until(lambda: ground.started() > 4, process)
         assert len(ground.processes()) > 1
         kill(process)
         until(lambda: not ground.processes())
     assert ground.do("resume").returncode == 0
-    assert ground.told() == unkilled.told()
+    assert ground.told() == few.told()
 
 
-def test_a_start_that_is_killed_before_it_was_agreed_to_left_nothing(ground: Ground, unkilled: Ground) -> None:
-    words = (*ground.words, *ONE, "--proposer", ground.replay(*LINES))
+def test_a_start_that_is_killed_before_it_was_agreed_to_left_nothing(ground: Ground, few: Ground) -> None:
+    words = (*ground.words, *ONE, "--proposer", ground.replay(*FEW))
     with ground.held():
         process = ground.start(*words)
         until(ground.started, process)
@@ -114,21 +126,21 @@ def test_a_start_that_is_killed_before_it_was_agreed_to_left_nothing(ground: Gro
     assert ground.do("resume", "t").stderr.startswith("error: there is no run in")
     assert ground.git("status", "--porcelain") == ""
     assert ground.do(*words).returncode == 0
-    assert ground.told() == unkilled.told()
+    assert ground.told() == few.told()
 
 
 def test_eight_workers_that_are_killed_lose_and_repeat_nothing(ground: Ground) -> None:
     lines = ground.replay(*range(99, 79, -1))
-    words = (*ground.words, *TAG, "--workers", "8", "--max-trials", "16", "--proposer", lines)
+    words = (*ground.words, *TAG, "--workers", "8", "--max-trials", "12", "--proposer", lines)
     process = ground.start(*words)
-    for rows in (3, 9):
+    for rows in (3, 7):
         until(lambda rows=rows: len(ground.rows()) >= rows, process)
         kill(process)
         process = ground.start("resume")
     out, err = process.communicate()
     assert (process.returncode, err) == (0, "")
     assert "Stopped: --max-trials reached\n" in out
-    assert sorted(int(row["trial"]) for row in ground.rows()) == list(range(17))
+    assert sorted(int(row["trial"]) for row in ground.rows()) == list(range(13))
     best = min(float(row["loss"]) for row in ground.rows() if row["status"] == "keep")
     assert ground.git("show", "autoresearch/t:loss.txt") == f"loss: {best:g}\n"
     assert ground.git("rev-list", "--count", "main..autoresearch/t") == f"{ground.kept()}\n"
@@ -195,14 +207,14 @@ def test_an_ended_run_can_be_extended(ground: Ground, act: Act) -> None:
 @pytest.mark.parametrize(
     ("options", "ended", "rows"),
     [
-        ("--max-trials 2", "--max-trials reached", 3),
-        ("--target 97", "--target reached", 4),
+        ("--max-trials 1", "--max-trials reached", 2),
+        ("--target 98", "--target reached", 3),
         ("--max-time 0.001", "--max-time reached", 1),
-        ("", "proposals exhausted", 6),
+        ("", "proposals exhausted", 4),
     ],
 )
 def test_what_ends_a_run(ground: Ground, act: Act, options: str, ended: str, rows: int) -> None:
-    lines = ground.replay(99, 98, 97, 96, 95)
+    lines = ground.replay(99, 98, 97)
     done = act(*ground.words, *ONE, *options.split(), "--proposer", lines)
     assert (done.code, done.err) == (0, "")
     assert f"Stopped: {ended}\n" in done.out
@@ -233,7 +245,7 @@ def test_a_metric_at_its_bound_ends_a_run(ground: Ground, act: Act) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
 def test_a_signal_lets_what_runs_end_and_count(ground: Ground, number: signal.Signals) -> None:
     with ground.held(after=4):
-        process = ground.start(*ground.words, *ONE, "--proposer", ground.replay(*LINES))
+        process = ground.start(*ground.words, *ONE, "--proposer", ground.replay(*FEW))
         until(lambda: ground.started() > 4, process)
         process.send_signal(number)
         until(lambda: ground.events("StopAsked"), process)
@@ -244,21 +256,21 @@ def test_a_signal_lets_what_runs_end_and_count(ground: Ground, number: signal.Si
     assert [row["loss"] for row in ground.rows()] == ["100.0", "90.0"]
 
 
-def test_while_it_drains_no_confirmation_begins(ground: Ground, unkilled: Ground) -> None:
+def test_while_it_drains_no_confirmation_begins(ground: Ground, few: Ground) -> None:
     with ground.held(after=3):
-        process = ground.start(*ground.words, *ONE, "--proposer", ground.replay(*LINES))
+        process = ground.start(*ground.words, *ONE, "--proposer", ground.replay(*FEW))
         until(lambda: ground.started() > 3, process)
         process.send_signal(signal.SIGINT)
         until(lambda: ground.events("StopAsked"), process)
     assert process.communicate()[1] == ""
     assert (process.returncode, ground.started(), len(ground.rows())) == (0, 4, 1)
     assert ground.do("resume").returncode == 0
-    assert (ground.told(), ground.tree()) == (unkilled.told(), unkilled.tree())
+    assert (ground.told(), ground.tree()) == (few.told(), few.tree())
 
 
-def test_the_second_ctrl_c_stops_at_once(ground: Ground, unkilled: Ground) -> None:
+def test_the_second_ctrl_c_stops_at_once(ground: Ground, few: Ground) -> None:
     with ground.held(after=4):
-        process = ground.start(*ground.words, *ONE, "--proposer", ground.replay(*LINES))
+        process = ground.start(*ground.words, *ONE, "--proposer", ground.replay(*FEW))
         until(lambda: ground.started() > 4, process)
         process.send_signal(signal.SIGINT)
         until(lambda: ground.events("StopAsked"), process)
@@ -268,7 +280,7 @@ def test_the_second_ctrl_c_stops_at_once(ground: Ground, unkilled: Ground) -> No
         assert "Stopped: at once, by a second signal\n" in out
         assert ground.processes() == []
     assert ground.do("resume").returncode == 0
-    assert (ground.told(), ground.tree()) == (unkilled.told(), unkilled.tree())
+    assert (ground.told(), ground.tree()) == (few.told(), few.tree())
 
 
 def test_ctrl_c_during_the_baseline_leaves_nothing(ground: Ground) -> None:

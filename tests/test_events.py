@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from autoresearch.events import Approved, Event, Proposed, ProposingFailed, event_from_row, kind_of, to_row
+from autoresearch.events import Approved, Event, Measured, Proposed, ProposingFailed, event_from_row, kind_of, to_row
 from autoresearch.metric import Direction, Metric, Reader, ReaderKind
-from autoresearch.trial import Change, Edit, Measurement, Proposal, Reason, Reply, Usage
+from autoresearch.trial import Change, Edit, Measurement, Proposal, Purpose, Reason, Reply, Usage
 
 KINDS: tuple[type, ...] = get_args(Event)
 TEXTS = st.text(max_size=10)
@@ -39,6 +39,9 @@ KNOWN: dict[str, st.SearchStrategy[Any]] = {
         tail=TEXTS,
     ),
 }
+KNOWN["measured"] = st.lists(
+    st.builds(Measured, st.integers(0), st.integers(0), st.sampled_from(Purpose), TEXTS, KNOWN["measurement"]), max_size=2
+).map(tuple)
 BY_TYPE: dict[Any, st.SearchStrategy[Any]] = {"float": NUMBERS, "float | None": st.none() | NUMBERS}
 
 

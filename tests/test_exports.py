@@ -11,9 +11,6 @@ import autoresearch
 from autoresearch.version import VERSION
 
 PACKAGE = Path(autoresearch.__file__).parent
-MODULES = {
-    str(path.relative_to(PACKAGE)): ast.parse(path.read_text(encoding="utf-8")) for path in PACKAGE.rglob("*.py")
-}
 
 
 def test_the_package_exports_what_exists() -> None:
@@ -26,7 +23,7 @@ def test_the_version_is_a_version() -> None:
     assert all(part.isdecimal() for part in VERSION.split("."))
 
 
-@pytest.mark.parametrize("path", [path for path in PACKAGE.rglob("*.py") if path.name != "version.py"], ids=str)
+@pytest.mark.parametrize("path", [path for path in sorted(PACKAGE.rglob("*.py")) if path.name != "version.py"], ids=str)
 def test_a_module_says_what_it_is_for(path: Path) -> None:
     source = path.read_text(encoding="utf-8")
     assert not source or ast.get_docstring(ast.parse(source))

@@ -22,6 +22,7 @@ from autoresearch.events import (
     Ended,
     Event,
     Measured,
+    MeasureReplaced,
     Proposed,
     ProposingFailed,
     Resumed,
@@ -253,6 +254,24 @@ async def test_a_damaged_run_does_not_hide_the_others(tmp_path: Path) -> None:
         history.read_run(history.resolve_tag(tmp_path, "broken"))
 
 
+async def test_the_measure_command_is_the_one_that_was_taken(store: SQLiteStore, run_dir: Path) -> None:
+    await append(store, replace(BEGAN, folder="src"), MeasureReplaced("ruff check | grep Found"))
+    record = history.read_run(run_dir)
+    assert (record.config["measure"], record.folder) == ("ruff check | grep Found", "src")
+    await append(store, Resumed(CONFIG | {"measure": "later"}))
+    assert history.read_run(run_dir).config["measure"] == "later"
+
+
+async def test_facts_are_read_by_name_and_an_older_database_has_none(store: SQLiteStore, run_dir: Path) -> None:
+    await append(store, BEGAN)
+    assert history.read_run(run_dir).facts == {}
+    await store.note("noise", {"stdev": 0.5, "kind": "noisy"})
+    assert history.read_run(run_dir).facts == {"noise": {"stdev": 0.5, "kind": "noisy"}}
+    with closing(sqlite3.connect(run_dir / "run.db")) as connection:
+        connection.executescript("DROP TABLE facts; PRAGMA user_version = 1")
+    assert history.read_run(run_dir).facts == {}
+
+
 def test_a_newer_database_is_refused(tmp_path: Path) -> None:
     with closing(sqlite3.connect(tmp_path / "run.db")) as connection:
         connection.execute("PRAGMA user_version = 99")
@@ -273,7 +292,7 @@ def synthetic(run_dir: Path, trials: int) -> None:
     """A database as a long run leaves it, written in one transaction."""
     run_dir.mkdir(parents=True)
     with closing(sqlite3.connect(run_dir / "run.db", isolation_level=None)) as connection:
-        connection.executescript(schema.MIGRATIONS[0] + f"PRAGMA user_version = {len(schema.MIGRATIONS)}; BEGIN")
+        connection.executescript("".join(schema.MIGRATIONS) + f"PRAGMA user_version = {len(schema.MIGRATIONS)}; BEGIN")
 
         def write(event: Event) -> None:
             packed, usage = schema.pack_event(event), schema.usage_of(event)
@@ -328,7 +347,7 @@ def test_one_trial_costs_the_same_in_a_long_run(
 ) -> None:
     short, long = run_dir.with_name("short"), run_dir.with_name("long")
     synthetic(short, 20)
-    synthetic(long, 1000)
+    synthetic(long, 300)
     assert look(long, 7)
     assert steps(lambda: look(long, 7)) < 1.2 * steps(lambda: look(short, 7)) + 10
 

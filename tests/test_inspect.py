@@ -133,6 +133,11 @@ def test_status_of_a_run_that_has_measured_nothing() -> None:
     assert (status["metric"], status["baseline"], status["best"], status["experiments"]) == (None, None, None, 0)
 
 
+def test_status_carries_the_facts() -> None:
+    facts = {"noise": {"stdev": 0.5}}
+    assert json.loads(inspect.to_json(inspect.status_object(replace(RECORD, facts=facts))))["facts"] == facts
+
+
 def test_log_rows_have_as_many_words_as_the_header_before_the_hypothesis() -> None:
     rows = [inspect.log_row(trial) for trial in (TRIAL, CRASH, replace(TRIAL, value=None, delta=None, commit=None))]
     assert [row.split(None, 7)[:7] for row in rows] == [

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.checkouts import HEAD_LINES, SCRIPTS, Checkout, made, old, whole
+from tests.checkouts import HEAD_LINES, SCRIPTS, Checkout, begun_by, made, old, whole
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +118,8 @@ def package(tmp_path_factory: pytest.TempPathFactory, env: dict[str, str]) -> Ch
     (site,) = checkout.root.glob(".venv/lib/python*/site-packages")
     (site / "tools.pth").write_text(os.path.dirname(os.path.dirname(pytest.__file__)))
     program = checkout.root / ".venv" / "bin" / "pytest"
-    program.write_text(f"#!{checkout.root}/.venv/bin/python\nimport pytest\nraise SystemExit(pytest.main())\n")
+    python = begun_by(checkout.root / ".venv" / "bin" / "python")
+    program.write_text(f"{python}import pytest\nraise SystemExit(pytest.main())\n")
     program.chmod(0o755)
     venv = str(checkout.root / ".venv")
     return Checkout(checkout.root, env | {"VIRTUAL_ENV": venv, "PATH": f"{venv}/bin{os.pathsep}{env['PATH']}"})
@@ -226,7 +227,7 @@ def test_an_environment_elsewhere_imports_the_worktree(package: Checkout, tmp_pa
     venv = tmp_path / "venv"
     package.sh("uv", "venv", "--quiet", "--python", sys.executable, str(venv))
     package.sh("uv", "pip", "install", "--quiet", "--python", str(venv), "--editable", ".")
-    command = f"{venv}/bin/python -c 'from shop.prices import total; print(total([1, 2, 3]))'"
+    command = f"'{venv}/bin/python' -c 'from shop.prices import total; print(total([1, 2, 3]))'"
     lines = package.replay(("sum all prices", SUM_ALL))
     active = Checkout(package.root, package.env | {"VIRTUAL_ENV": str(venv)})
     ended = active.do("maximize it", command, "src", "--tag", "elsewhere", "--proposer", lines, "-y", "--workers", "2")
@@ -630,10 +631,10 @@ def test_settings_and_nothing_but_workers(pipeline: Checkout, tmp_path: Path) ->
 )
 def test_mutate_makes_its_trials_anywhere(name: str, words: Sequence[str], request: pytest.FixtureRequest) -> None:
     checkout: Checkout = request.getfixturevalue(name)
-    ended = checkout.do(*words, "--tag", "mutate", "--proposer", "mutate", "--max-trials", "4", "-y", "--workers", "2")
+    ended = checkout.do(*words, "--tag", "mutate", "--proposer", "mutate", "--max-trials", "2", "-y", "--workers", "2")
     assert ended.code == 0
-    assert sorted(ended.verdicts) == [0, 1, 2, 3, 4]
-    assert "Experiments run: 4" in ended.head
+    assert sorted(ended.verdicts) == [0, 1, 2]
+    assert "Experiments run: 2" in ended.head
     assert "Stopped: --max-trials reached" in ended.summary
 
 
@@ -670,20 +671,6 @@ def test_a_subfolder(odd: Checkout, tag: str, folder: str, measure: str, scope: 
     assert odd.show(tag, "sub/calc.py") == ADD.replace("-", "+")
 
 
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [
-        (("minimize X", "python -c 1/0"), "exited with status 1 and printed no number"),
-        (("minimize X", "kill -9 $$"), "the baseline was killed by signal 9"),
-        (("minimize X", "echo X: nan"), "the baseline's metric is nan, not a finite number: X: nan"),
-    ],
-)
-def test_a_baseline_that_cannot_be_read(odd: Checkout, words: Sequence[str], said: str) -> None:
-    complaint = odd.refuse(*words[:2], "value.py", *words[2:], "-y", "--proposer", "mutate", "--workers", "1")
-    assert said in complaint
-    assert complaint.startswith("error: ") and len(complaint.splitlines()) <= 12
-
-
 def test_each_reading_of_an_ambiguous_output_comes_with_what_picks_it(odd: Checkout) -> None:
     values = [3, 4, 3.5, 5]
     words = ("minimize the loss", "echo 'epoch 3 of 4: alpha 3.5 beta 5'", "value.py")
@@ -693,7 +680,7 @@ def test_each_reading_of_an_ambiguous_output_comes_with_what_picks_it(odd: Check
     readings = [shlex.split(line) for line in shown]
     assert [float(value) for *_, value in readings] == values
     flag, pick, value = readings[-1]
-    ended = odd.do("check", *words, flag, pick, "--workers", "1")
+    ended = odd.do("check", *words, flag, pick, "--workers", "1", "--no-canary")
     assert f"Baseline {float(value):g}, measured 3 times, all equal" in ended.plan
 
 

@@ -51,6 +51,7 @@ def files_below(folder: Path) -> list[Path]:
 
 
 CONFIG = RunConfig(objective="minimize loss", measure="cat x.txt", scope=("x.txt",), workers=2, max_trials=3)
+SHORT = replace(CONFIG, max_trials=1)
 
 
 def smaller() -> FakeProposer:
@@ -82,7 +83,7 @@ async def test_a_limit_below_what_has_begun_is_refused(checkout: Path) -> None:
 
 
 async def test_resume_of_a_run_that_reached_its_limit_says_so(checkout: Path) -> None:
-    await launch.run(replace(CONFIG, tag="t"), folder=checkout, console=MemoryConsole(["y"]), proposer=smaller())
+    await launch.run(replace(SHORT, tag="t"), folder=checkout, console=MemoryConsole(["y"]), proposer=smaller())
     console = MemoryConsole()
     assert await launch.resume("t", {"proposer": "mutate"}, folder=checkout, console=console) == 0
     assert "Nothing was left to do (--max-trials reached): name a higher limit to go on." in console.said
@@ -96,12 +97,12 @@ async def test_without_anybody_to_ask_nothing_is_measured(checkout: Path, cache:
 
 
 async def test_a_direction_that_the_words_do_not_tell_is_asked_for(checkout: Path) -> None:
-    config = replace(CONFIG, objective="the loss")
+    config = replace(SHORT, objective="the loss")
     console = MemoryConsole(["less", "min", "y"])
     assert await launch.run(config, folder=checkout, console=console, proposer=smaller()) == 0
     assert console.asked[0] == "the loss: minimize or maximize? "
     assert dict(console.plans[0].rows)["Metric"].startswith("LOSS, minimize")
-    assert "Best metric: 97 (" in console.summaries[0]
+    assert "Best metric: 99 (" in console.summaries[0]
 
 
 async def test_with_yes_a_direction_has_to_be_given(checkout: Path) -> None:
@@ -122,20 +123,20 @@ async def test_a_no_leaves_nothing_behind(checkout: Path, cache: Path) -> None:
 
 
 async def test_an_ended_run_is_extended_by_resume(checkout: Path) -> None:
-    config = replace(CONFIG, yes=True, proposer="mutate")
+    config = replace(SHORT, yes=True, proposer="mutate")
     console = MemoryConsole()
     assert await launch.run(config, folder=checkout, console=console) == 0
-    assert await launch.resume(None, {"max_trials": 6}, folder=checkout, console=console) == 0
-    assert "Experiments run: 6\n" in console.summaries[1]
+    assert await launch.resume(None, {"max_trials": 3}, folder=checkout, console=console) == 0
+    assert "Experiments run: 3\n" in console.summaries[1]
     (run,) = history.runs(checkout)
     assert [trial.number for trial in history.trials(run.run_dir)].count(0) == 1
-    assert sorted(trial.number for trial in history.trials(run.run_dir)) == list(range(7))
+    assert sorted(trial.number for trial in history.trials(run.run_dir)) == list(range(4))
 
 
 async def test_a_dirty_file_is_shown_and_not_part_of_the_run(checkout: Path) -> None:
     (checkout / "x.txt").write_text("LOSS = 1\n")
     console = MemoryConsole(["y"])
-    await launch.run(CONFIG, folder=checkout, console=console, proposer=smaller())
+    await launch.run(SHORT, folder=checkout, console=console, proposer=smaller())
     assert "not committed, so not part of the run: x.txt" in console.plans[0].notes
     assert "Baseline metric: 100\n" in console.summaries[0]
     assert (checkout / "x.txt").read_text() == "LOSS = 1\n"
@@ -153,7 +154,7 @@ async def test_check_measures_and_leaves_nothing(checkout: Path) -> None:
 
 async def test_clean_removes_everything_but_the_branch(checkout: Path, cache: Path) -> None:
     console = MemoryConsole(["y"])
-    await launch.run(CONFIG, folder=checkout, console=console, proposer=smaller())
+    await launch.run(SHORT, folder=checkout, console=console, proposer=smaller())
     (run,) = history.runs(checkout)
     assert await launch.clean(None, False, folder=checkout, console=console) == 0
     refs = git(checkout, "for-each-ref", "--format=%(refname)").split()
@@ -163,7 +164,7 @@ async def test_clean_removes_everything_but_the_branch(checkout: Path, cache: Pa
 
 
 async def test_diff_shows_what_a_trial_changed(checkout: Path) -> None:
-    await launch.run(CONFIG, folder=checkout, console=MemoryConsole(["y"]), proposer=smaller())
+    await launch.run(SHORT, folder=checkout, console=MemoryConsole(["y"]), proposer=smaller())
     assert "+LOSS = 99\n" in await launch.diff(1, None, folder=checkout)
     assert await launch.diff(0, None, folder=checkout) == ""
 
@@ -180,7 +181,7 @@ async def test_the_demo_improves_its_model(tmp_path: Path, monkeypatch: pytest.M
 
 
 async def test_memory_bounds_the_default_number_of_workers(checkout: Path) -> None:
-    measure = f"{sys.executable} -c 'print(\"loss: 1\")'"
+    measure = f"{sys.executable} -c 'print(open(\"x.txt\").read())'"
     config = RunConfig(objective="minimize loss", measure=measure, scope=("x.txt",), max_trials=1, workers=1)
     console = MemoryConsole(["y"])
     await launch.run(config, folder=checkout, console=console, proposer=smaller())
@@ -189,7 +190,7 @@ async def test_memory_bounds_the_default_number_of_workers(checkout: Path) -> No
 
 async def test_a_baseline_that_fails_names_what_was_withheld(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DEPLOY_TOKEN", "x")
-    config = replace(CONFIG, measure='test -n "$DEPLOY_TOKEN" && cat x.txt', yes=True)
+    config = replace(SHORT, measure='test -n "$DEPLOY_TOKEN" && cat x.txt', yes=True)
     with pytest.raises(BaselineFailed, match=r"withheld from it.*DEPLOY_TOKEN.*--env"):
         await launch.run(config, folder=checkout, console=MemoryConsole(), proposer=smaller())
     passed = replace(config, env=("DEPLOY_TOKEN",))

@@ -115,7 +115,7 @@ def test_states_that_last_are_said_once() -> None:
     drained = replace(SNAPSHOT, draining="--max-trials reached", plateau=True, slots=(SlotView(0, "GPU 0", trial=3),))
     assert texts(told(TimePassed(), TimePassed(), StopAsked("Ctrl-C"), snapshot=drained)) == [
         "plateau: nothing was kept for a while; proposals turn to bolder changes",
-        "draining (--max-trials reached): running measurements end; Ctrl-C to stop now",
+        "draining (--max-trials reached): running measurements end; Ctrl-C twice to stop now",
     ]
     assert texts(told(StopAsked("Ctrl-C"), Ended("Ctrl-C"))) == [
         "draining (Ctrl-C): running measurements end; Ctrl-C again to stop now",
@@ -176,7 +176,10 @@ def documented() -> dict[str, set[str]]:
 
 
 def test_json_lines_are_as_documented() -> None:
-    draining = replace(SNAPSHOT, draining="--max-time reached", plateau=True, slots=(SlotView(0, "GPU 0", trial=3),))
+    slots = (SlotView(0, "GPU 0", trial=3),)
+    draining = replace(
+        SNAPSHOT, draining="--max-time reached", plateau=True, slots=slots, unseen_files=("src/old.py",)
+    )
     events: list[Event] = [SlotReady(0, "GPU 0"), Approved(METRIC), BUSY, Ended("--max-time reached", {"slots": 8})]
     notices = [*told(*events, snapshot=draining), *told(TimePassed(), ended=[BASELINE, KEEP])]
     rows = [as_json(notice) for notice in notices if notice.event]

@@ -108,7 +108,7 @@ def test_the_whole_screen() -> None:
 
 def test_draining() -> None:
     last = drawn(replace(BUSY, draining="--max-time reached"))[-1]
-    assert last.startswith("draining: running measurements end; Ctrl-C to stop now  (--max-time")
+    assert last.startswith("draining: running measurements end; Ctrl-C twice to stop now  (--max-time")
 
 
 def test_time_goes_on_between_two_events() -> None:

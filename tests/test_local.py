@@ -16,7 +16,7 @@ import pytest
 
 from autoresearch.checkout import inspect
 from autoresearch.errors import SlotLost, UsageError
-from autoresearch.measurers import local
+from autoresearch.measurers import slot as slots_module
 from autoresearch.measurers.carry import CarryPlan
 from autoresearch.measurers.gpu import GpuMemory
 from autoresearch.measurers.local import LocalMeasurer, LocalSlot, Workplace
@@ -137,15 +137,17 @@ async def test_a_failing_candidate_is_an_outcome(
 async def test_build_and_checks_run_in_the_worktree_before_the_measurement(measurer: Open, project: Project) -> None:
     ask = asking("cat built", build="cp value.txt built", checks=("test -s built",))
     async with measurer() as here:
-        assert (await (await first(here)).measure(project.better, ask)).value == 2
+        measured = await (await first(here)).measure(project.better, ask)
+    assert measured.value == 2
+    assert 0 < measured.check_seconds < measured.seconds_total
 
 
 async def test_nothing_of_a_measurement_is_left_for_the_next(measurer: Open, project: Project) -> None:
-    dirt = "echo 9 > value.txt; mkdir -p junk; touch junk/x new.txt $TMPDIR/t; chmod 500 $TMPDIR"
+    dirt = 'echo 9 > value.txt; mkdir -p junk; touch junk/x new.txt "$TMPDIR"/t; chmod 500 "$TMPDIR"'
     async with measurer() as here:
         slot = await first(here)
-        assert (await slot.measure(project.base, asking(f"{dirt}; test -e $TMPDIR/t && echo loss: 1"))).value == 1
-        look = "cat value.txt; ls; ls -A $TMPDIR"
+        assert (await slot.measure(project.base, asking(f'{dirt}; test -e "$TMPDIR"/t && echo loss: 1'))).value == 1
+        look = 'cat value.txt; ls; ls -A "$TMPDIR"'
         measured = await slot.measure(project.base, replace(asking(look), metric=None))
     assert measured.stdout.split("\n") == ["loss: 3", "value.txt", ""]
 
@@ -174,7 +176,7 @@ async def test_setup_cannot_write_the_users_git_config(measurer: Open, project: 
 async def test_a_full_disk_is_to_blame_for_what_fails_on_it_alone(
     measurer: Open, project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(local, "MIN_FREE_BYTES", 1 << 62)
+    monkeypatch.setattr(slots_module, "MIN_FREE_BYTES", 1 << 62)
     async with measurer() as here:
         slot = await first(here)
         unread = replace(ASK, metric=None)
@@ -211,7 +213,7 @@ async def test_a_ready_slot_does_not_wait_for_the_others(measurer: Open, project
 
 async def test_slots_that_nobody_waits_for_are_torn_down_too(measurer: Open, project: Project, tmp_path: Path) -> None:
     late, setup = tmp_path / "late", tmp_path / "setup"
-    waiting = f"test $AUTORESEARCH_SLOT = 0 || {{ touch {setup}; until [ -e {late} ]; do sleep 0.01; done; }}"
+    waiting = f'test $AUTORESEARCH_SLOT = 0 || {{ touch "{setup}"; until [ -e "{late}" ]; do sleep 0.01; done; }}'
     said: list[str] = []
     async with measurer(setup=waiting, teardown="exit 5", slots=2, on_problem=said.append) as here:
         slot = await first(here)
@@ -226,7 +228,7 @@ async def test_slots_that_nobody_waits_for_are_torn_down_too(measurer: Open, pro
 async def test_the_teardown_runs_in_each_slot(measurer: Open, tmp_path: Path) -> None:
     done = tmp_path / "done"
     said: list[str] = []
-    teardown = f"echo $AUTORESEARCH_SLOT >> {done}; exit $AUTORESEARCH_SLOT"
+    teardown = f'echo $AUTORESEARCH_SLOT >> "{done}"; exit $AUTORESEARCH_SLOT'
     async with measurer(teardown=teardown, slots=2, on_problem=said.append) as here:
         assert len([slot async for slot in here.slots()]) == 2
     assert sorted(done.read_text().split()) == ["0", "1"]
@@ -311,7 +313,7 @@ async def test_cancelling_kills_and_the_slot_is_clean_for_the_next(
     async with measurer() as here:
         slot = await first(here)
         async with anyio.create_task_group() as group:
-            group.start_soon(slot.measure, project.base, asking(f"echo $$ > {started}; touch junk; exec sleep 300"))
+            group.start_soon(slot.measure, project.base, asking(f'echo $$ > "{started}"; touch junk; exec sleep 300'))
             with anyio.fail_after(20):
                 while not (started.exists() and started.read_text()):  # noqa: ASYNC110  # another process tells
                     await anyio.sleep(0.01)

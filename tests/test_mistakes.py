@@ -185,7 +185,7 @@ def test_a_scope_without_anything_to_change(ground: Ground, act: Act) -> None:
         ("echo all fine", "", "printed no number; print one to stdout|  all fine"),
         ("echo loss: nan", "", "the baseline's metric is nan, not a finite number"),
         ("kill -9 $$", "", "the baseline was killed by signal 9"),
-        ("echo begun; sleep 60", "--timeout 0.3", "did not end within its time limit; raise --timeout|  begun"),
+        ("echo begun; sleep 60", "--timeout 2", "did not end within its time limit; raise --timeout|  begun"),
         ("echo train loss: 1, val loss: 2", "", "2 readings; say which one is the metric|--metric "),
         ("cat loss.txt", "--metric accuracy", "nothing that --metric accuracy reads; it names loss"),
         ("cat loss.txt", "--metric loss:(*)", "--metric 'loss:(*)' is no regular expression"),
@@ -267,7 +267,7 @@ def test_no_terminal_is_said_before_anything_is_measured(ground: Ground, act: Ac
         ('timeout = "5 parsecs"', "autoresearch.toml: timeout: `5 parsecs` is not a duration"),
         ("workers = = 2", "autoresearch.toml: line 1: not TOML"),
         ("[run]\nworkers = 2", "autoresearch.toml: run: "),
-        ('holdout = "true"', "not available yet"),
+        ("lessons = 5", "not available yet"),
     ],
 )
 def test_wrong_keys_and_values(ground: Ground, act: Act, text: str, said: str) -> None:
@@ -282,7 +282,7 @@ def test_wrong_keys_and_values(ground: Ground, act: Act, text: str, said: str) -
         ((*RUN, "--workers", "0"), "--workers: `0` is too small"),
         ((*RUN, "--max-trials", "ten"), "--max-trials: `ten` is not a whole number"),
         ((*RUN, "--minimize", "--maximize"), "--maximize: not allowed with argument --minimize"),
-        ((*RUN, "--holdout", "true"), "--holdout: not available yet"),
+        ((*RUN, "--lessons", "5"), "--lessons: not available yet"),
         ((*RUN, "--sandbox", "strict"), "--sandbox: not available yet"),
         ((*RUN, "--link", "nope"), "--link: nope (does not exist)"),
         ((RUN[0], "", RUN[2]), "MEASURE is missing"),

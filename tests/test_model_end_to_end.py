@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from tests.messages_server import Cut, Fault, MessagesServer, Request, Say, Stall, Step, StreamFault, thinking
@@ -76,12 +77,12 @@ def faulty(kinds: tuple[Callable[[Request, int], Step] | Step, ...]) -> Model:
 
 @pytest.fixture(scope="module")
 def night(tmp_path_factory: pytest.TempPathFactory) -> tuple[Valley, MessagesServer, str]:
-    """A run of 30 trials with all that a model and its server can do wrong."""
+    """A run of 24 trials with all that a model and its server can do wrong."""
     valley = Valley(tmp_path_factory.mktemp("night"))
     kinds = (good, in_text, look_ups, worse, crashing, thoughtful, no_op, not_applying, stubborn, good, out_of_scope)
     with MessagesServer(faulty(kinds)) as server:
         run = valley.run(
-            *("--workers", "8", *FREE, "--max-trials", "30", "--proposal-timeout", "3"),
+            *("--workers", "4", *FREE, "--max-trials", "24", "--proposal-timeout", "3"),
             *("--feedback", "echo knobs look high", "--context", "measure.sh"),
             server=server,
         )
@@ -95,7 +96,7 @@ Night = tuple[Valley, MessagesServer, str]
 def test_the_run_keeps_improving_and_each_trial_has_one_row(night: Night) -> None:
     valley, _, printed = night
     rows = valley.rows
-    assert sorted(int(row["trial"]) for row in rows) == list(range(31))
+    assert sorted(int(row["trial"]) for row in rows) == list(range(25))
     kept = [float(row["loss"]) for row in rows if row["status"] == "keep"]
     assert kept[0] == START
     assert len(kept) >= 5 and kept == sorted(kept, reverse=True) and kept[-1] < START / 2
@@ -103,7 +104,7 @@ def test_the_run_keeps_improving_and_each_trial_has_one_row(night: Night) -> Non
     counted = Counter(row["status"] for row in rows if row["trial"] != "0")
     summary = dict(re.findall(r"^(Experiments run|Kept|Discarded|Crashed|Stopped): (.*)$", printed, re.MULTILINE))
     assert summary == {
-        "Experiments run": "30",
+        "Experiments run": "24",
         "Kept": str(counted["keep"]),
         "Discarded": str(counted["discard"]),
         "Crashed": str(counted["crash"]),
@@ -235,13 +236,13 @@ def test_a_server_that_will_never_answer_ends_the_run_at_once_resumable(
 
 
 def dear(request: Request, turn: int) -> Step:
-    path, old, new = better(request, turn)
+    path, old, _ = better(request, turn)
     usage = {"input_tokens": 25_000, "output_tokens": 10_000}
-    return Say(submission(f"turn {Path(path).stem}", edit(path, old, new)), usage=usage)
+    return Say(submission(f"turn {Path(path).stem} away", edit(path, old, round(old + turn / 100, 6))), usage=usage)
 
 
 def test_spending_stays_below_the_ceiling(valley: Valley) -> None:
-    """Each answer costs 0.3 dollars, one in nine breaks off."""
+    """Each answer is worse, and costs 0.3 dollars; one in nine breaks off."""
     with MessagesServer(Model(*[dear] * 8, StreamFault())) as server:
         run = valley.run("-w", "4", "--yes", "--max-cost", "3", server=server)
     assert (run.returncode, run.stderr) == (0, "")
@@ -315,13 +316,13 @@ def test_saved_replies_are_not_asked_again_after_a_kill(valley: Valley) -> None:
     slow = "sleep 0.2; " + (valley.root / "measure.sh").read_text()
     (valley.root / "measure.sh").write_text(slow)
     valley.git("commit", "-qam", "slower")
-    with MessagesServer(Model(good, look_ups)) as server:
-        process = valley.start("-w", "4", *FREE, "--max-trials", "9", "--proposers", "6", server=server)
+    with MessagesServer(Model(worse, look_ups)) as server:
+        process = valley.start("-w", "2", *FREE, "--max-trials", "6", "--proposers", "4", server=server)
         assert process.stdout is not None
         ended = 0
         for line in process.stdout:
             ended += " kept " in line or " discarded " in line
-            if ended == 3:
+            if ended == 2:
                 break
         process.send_signal(signal.SIGKILL)
         process.communicate()
@@ -331,10 +332,10 @@ def test_saved_replies_are_not_asked_again_after_a_kill(valley: Valley) -> None:
     with MessagesServer(Model(good)) as server:
         resumed = valley.autoresearch("resume", server=server)
     assert (resumed.returncode, resumed.stderr) == (0, "")
-    assert Counter(event["trial"] for event in valley.events("Proposed")) == Counter(range(1, 10))
-    assert len(server.requests) == 9 - len(saved)
+    assert Counter(event["trial"] for event in valley.events("Proposed")) == Counter(range(1, 7))
+    assert len(server.requests) == 6 - len(saved)
     rows = {row["trial"]: row for row in valley.rows}
-    assert sorted(map(int, rows)) == list(range(10)) and len(valley.rows) == 10
+    assert sorted(map(int, rows)) == list(range(7)) and len(valley.rows) == 7
     assert {number: rows[number] for number in before} == before
 
 
@@ -372,17 +373,17 @@ def test_an_agent_of_any_manners_is_run_to_its_end(valley: Valley, tmp_path: Pat
     (valley.root / "knobs/alpha.txt").write_text("alpha = 99\n")  # the user's own work, not committed
     before = _of_the_user(valley)
     run = valley.run(
-        *("--agent", shlex.join(("sh", str(script))), "-w", "4", "--yes", "--max-trials", "14", "--agent-timeout", "2"),
+        *("--agent", shlex.join(("sh", str(script))), "-w", "4", "--yes", "--max-trials", "10", "--agent-timeout", "2"),
         STATE=str(state),
         SECONDS_OF_HANG=hang,
     )
     assert (run.returncode, run.stderr) == (0, "")
     assert _of_the_user(valley) == before
-    assert hang not in subprocess.run(["ps", "-A", "-o", "args"], capture_output=True, text=True).stdout
+    assert not [process for process in psutil.process_iter(["cmdline"]) if hang in (process.info["cmdline"] or ())]
     assert not (state / "wrong").exists()
     assert max(map(int, (state / "at-once").read_text().split())) == 2
     rows = {int(row["trial"]): row for row in valley.rows}
-    assert sorted(rows) == list(range(15))
+    assert sorted(rows) == list(range(11))
     reasons = Counter(row["reason"] for row in rows.values())
     assert reasons["proposer_failed"] >= 1 and reasons["improved"] >= 4
     assert any("--agent-timeout" in event["why"] for event in valley.events("Deferred"))

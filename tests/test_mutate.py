@@ -26,6 +26,12 @@ from autoresearch.trial import Change, Operator, Outcome, Proposal, Reason, Repl
 
 pytestmark = pytest.mark.anyio
 
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
 Files = Mapping[str, bytes]
 METRIC = Metric("loss", Direction.MINIMIZE, Reader(ReaderKind.NAME, "loss"))
 BASELINE = Trial(0, Outcome.KEEP, Reason.BASELINE, "baseline", value=1.0)

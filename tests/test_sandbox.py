@@ -32,6 +32,8 @@ def anyio_backend() -> str:
 
 
 Run = Callable[..., Coroutine[Any, Any, Execution]]
+SOON_SECONDS = 30.0
+"""Enough on a machine that is busy, and far from the minutes that victims live."""
 
 
 @pytest.fixture
@@ -58,8 +60,8 @@ def alive(pid: int) -> bool:
         return False
 
 
-def wait_until(true: Callable[[], bool], seconds: float) -> bool:
-    until = time.monotonic() + seconds
+def wait_until(true: Callable[[], bool]) -> bool:
+    until = time.monotonic() + SOON_SECONDS
     while not true():
         if time.monotonic() > until:
             return False
@@ -71,8 +73,21 @@ def pids(file: Path) -> list[int]:
     return [int(word) for word in file.read_text().split()] if file.exists() else []
 
 
+def written(file: Path) -> bool:
+    return file.exists() and file.stat().st_size > 0
+
+
+async def run_out(run: Run, command: str, begun: Path, **options: object) -> Execution:
+    """The command at a time limit that lets it begin, of which the file `begun` tells. A busy machine needs longer."""
+    for seconds in (0.2, 2.0, 20.0):
+        execution = await run(command, timeout_seconds=seconds, **options)
+        if written(begun):
+            break
+    return execution
+
+
 async def when(true: Callable[[], bool]) -> None:
-    with anyio.fail_after(10):
+    with anyio.fail_after(SOON_SECONDS):
         while not true():  # noqa: ASYNC110  # another process tells
             await anyio.sleep(0.01)
 
@@ -114,7 +129,7 @@ def living_in(folder: Path) -> list[int]:
 @linux
 @pytest.mark.parametrize("name", VICTIMS)
 async def test_nobody_survives_the_timeout(name: str, run: Run, tmp_path: Path) -> None:
-    execution = await run(VICTIMS[name], timeout_seconds=0.3)
+    execution = await run_out(run, VICTIMS[name], tmp_path / "pids")
     assert execution.timed_out
     assert pids(tmp_path / "pids")
     assert living_in(tmp_path) == []
@@ -128,7 +143,7 @@ async def test_nobody_survives_the_end_of_the_command(name: str, run: Run, tmp_p
     execution = await run(f"{last}\nuntil [ -s pids ]; do sleep 0.01; done; exit 7")
     assert (execution.exit_code, execution.timed_out) == (7, False)
     assert living_in(tmp_path) == []
-    assert execution.wall_seconds < 5
+    assert execution.wall_seconds < SOON_SECONDS
 
 
 @linux
@@ -139,7 +154,7 @@ async def test_nobody_survives_cancelling(name: str, run: Run, tmp_path: Path) -
         await when(lambda: bool(pids(tmp_path / "pids")))
         began = time.monotonic()
         group.cancel_scope.cancel()
-    assert time.monotonic() - began < 2.0
+    assert time.monotonic() - began < SOON_SECONDS
     assert living_in(tmp_path) == []
 
 
@@ -157,11 +172,11 @@ def test_nobody_survives_the_coordinator(name: str, tmp_path: Path) -> None:
     """)
     with subprocess.Popen([sys.executable, "-c", coordinator], cwd=Path(sandbox.__file__).parents[1]) as process:
         try:
-            assert wait_until(lambda: len(pids(tmp_path / "pids")) > 0, 20)
+            assert wait_until(lambda: len(pids(tmp_path / "pids")) > 0)
             supervising = int((tmp_path / "record").read_text().split()[0])
         finally:
             process.kill()
-    assert wait_until(lambda: not alive(supervising), 1.0)
+    assert wait_until(lambda: not alive(supervising))
     assert living_in(tmp_path) == []
 
 
@@ -169,11 +184,11 @@ def test_nobody_survives_the_coordinator(name: str, tmp_path: Path) -> None:
 async def test_a_killed_supervisor_takes_the_command_with_it(run: Run, tmp_path: Path) -> None:
     execution = await run("echo $$ > pids; kill -KILL $PPID; sleep 300")
     assert execution.exit_code == -signal.SIGKILL
-    assert wait_until(lambda: living_in(tmp_path) == [], 1.0)
+    assert wait_until(lambda: living_in(tmp_path) == [])
 
 
 async def test_without_descent_the_group_dies(run: Run, tmp_path: Path) -> None:
-    execution = await run(DEAF, timeout_seconds=0.3, descend=False)
+    execution = await run_out(run, DEAF, tmp_path / "pids", descend=False)
     assert (execution.timed_out, execution.survivors) == (True, 0)
     assert not any(map(alive, pids(tmp_path / "pids")))
 
@@ -182,7 +197,7 @@ async def test_a_held_pipe_does_not_delay_the_end(run: Run, tmp_path: Path) -> N
     execution = await run("setsid sleep 300 & echo $! > pids; echo done", descend=False)
     for pid in pids(tmp_path / "pids"):
         supervisor.send(pid, signal.SIGKILL)  # beyond the reach of a group
-    assert execution.wall_seconds < 5
+    assert execution.wall_seconds < SOON_SECONDS
     assert (tmp_path / "out").read_text() == "done\n"
 
 
@@ -202,10 +217,10 @@ async def test_exit_codes(command: str | list[str], code: int, run: Run) -> None
 
 async def test_term_comes_first_and_may_be_used(run: Run, tmp_path: Path) -> None:
     command = "trap 'echo saved; exit 5' TERM; echo ready; while :; do sleep 0.02; done"
-    execution = await run(command, timeout_seconds=0.2, grace_seconds=5)
+    execution = await run_out(run, command, tmp_path / "out", grace_seconds=90)
     assert (execution.exit_code, execution.timed_out) == (5, True)
     assert (tmp_path / "out").read_text() == "ready\nsaved\n"
-    assert execution.wall_seconds < 3
+    assert execution.wall_seconds < 60
 
 
 async def test_a_flood_keeps_its_head_and_its_end(run: Run, tmp_path: Path) -> None:
@@ -238,7 +253,13 @@ async def test_the_environment_is_the_one_given(run: Run, tmp_path: Path) -> Non
 
 
 BUSY = "import time; end = time.process_time() + 0.2\nwhile time.process_time() < end: pass"
-LARGE = "x = bytearray(60_000_000); import time; time.sleep(0.5)"
+LARGE = """\
+import pathlib, sys, time
+x = bytearray(60_000_000)
+pathlib.Path(sys.argv[1]).touch()
+while not pathlib.Path(sys.argv[2]).exists(): time.sleep(0.01)
+time.sleep(0.5)"""
+"""Holds much from before its first argument exists until after the second does."""
 
 
 async def test_cpu_time_counts_grandchildren(run: Run) -> None:
@@ -248,7 +269,7 @@ async def test_cpu_time_counts_grandchildren(run: Run) -> None:
 
 @linux
 async def test_the_peak_is_that_of_the_whole_tree(run: Run) -> None:
-    execution = await run(f"python3 -c '{LARGE}' & python3 -c '{LARGE}' & wait")
+    execution = await run(f"python3 -c '{LARGE}' a b & python3 -c '{LARGE}' b a & wait")
     assert 120e6 < execution.peak_bytes < 200e6
 
 
@@ -259,7 +280,7 @@ async def test_the_peak_of_a_short_command_is_seen(run: Run) -> None:
 
 async def test_the_wall_clock_is_that_of_the_command(run: Run) -> None:
     execution = await run("sleep 0.2; setsid sleep 300 &")
-    assert 0.2 <= execution.wall_seconds < 1.0
+    assert 0.2 <= execution.wall_seconds < SOON_SECONDS
 
 
 @linux
@@ -314,7 +335,7 @@ def test_what_was_recorded_is_killed_only_if_it_is_the_same(tmp_path: Path) -> N
         assert process.poll() is None
         record.write_text(f"{process.pid} {sandbox._identity(process.pid)}\n")
         assert end_recorded(record)
-        assert process.wait(5) == -signal.SIGKILL
+        assert process.wait(SOON_SECONDS) == -signal.SIGKILL
     assert not record.exists()
     assert not end_recorded(record)
 

@@ -84,12 +84,12 @@ async def test_a_run_that_cannot_go_on_says_why_as_itself_and_in_the_summary(che
 async def test_a_run_whose_last_slot_is_lost_says_so_in_the_summary(checkout: Path, tmp_path: Path) -> None:
     """The first candidate's measurement takes the slot's folder away, twice."""
     states = tmp_path / "cache" / "autoresearch-worktrees"
-    lose = f"cat x.txt; grep -q 100 x.txt || for f in {states}/*/t/slots/slot-0/tmp; do rm -r $f/..; touch $f/..; done"
-    lose = lose.replace("$f/..", "${f%/tmp}")
+    slots = f'"{states}"/*/t/slots/slot-0'
+    lose = f'cat x.txt; grep -q 100 x.txt || for slot in {slots}; do rm -r "$slot"; touch "$slot"; done'
     console = MemoryConsole()
     with pytest.raises(NoSlotLeft):
         await launch.run(
-            replace(CONFIG, measure=lose, metric="LOSS"),
+            replace(CONFIG, measure=lose, metric="LOSS", canary=False),
             folder=checkout,
             console=console,
             proposer=FakeProposer(lambda brief, files: put(99 - brief.trial)),

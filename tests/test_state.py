@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from random import Random
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from autoresearch.acceptance import Noise
-from autoresearch.actions import Action, Apply, Approve, Land, Measure, Merge, Propose, Wake
+from autoresearch.noise import Noise
+from autoresearch.actions import Action, Apply, Approve, Land, MakeCanary, Measure, Merge, Propose, Wake
 from autoresearch.events import SlotReady, SlotsComplete
 from autoresearch.trial import Change, Outcome, Purpose, Reason
 from tests.world import BASE, CONFIG, Tree, World, put, reasons
@@ -36,6 +37,10 @@ class Setting:
     patience: int | None = None
     target: float | None = None
     feedback: bool = False
+    canary_files: int = 0
+    """How many files the scope has, where there is a canary."""
+    gated: bool = False
+    """There are checks, a constraint, a stand-in and a holdout."""
     trouble: float = 0.1
     """How often something goes wrong."""
     deaths: int = 0
@@ -58,6 +63,8 @@ SETTINGS = st.builds(
     patience=st.sampled_from([None, None, 2, 4]),
     target=st.sampled_from([None, None, 3.0]),
     feedback=st.booleans(),
+    canary_files=st.sampled_from([0, 1, 2]),
+    gated=st.booleans(),
     trouble=st.sampled_from([0.0, 0.1, 0.3]),
     deaths=st.integers(0, 3),
 )
@@ -84,13 +91,18 @@ class Night:
             target=setting.target,
             feedback="profile" if setting.feedback else None,
         )
+        if setting.gated:
+            gates = {"check": ("test",), "constraint": ("mfu >= 0.4",), "screen": "quick", "holdout": "hidden"}
+            config = replace(config, **gates)  # type: ignore[arg-type]
         self.world = World(
             config,
             self._value,
+            extra=self._extra,
             repairs=setting.repairs and not setting.ordered,
             ordered=setting.ordered,
             cost_bound_usd=0.0 if setting.max_cost is None else COST_USD,
             baseline_only=setting.baseline_only,
+            canary_files=("a", "b")[: setting.canary_files],
             slots=setting.slots,
         )
         self.to_come = list(range(setting.slots))
@@ -150,9 +162,11 @@ class Night:
                 world.measure(action, Reason.EXIT)
             case Measure() if self._happens(self.setting.trouble / 4):
                 world.lose(action)
+            case Measure(purpose=Purpose.STANDIN | Purpose.HOLDOUT) if world.run.baseline.approved and self._trouble():
+                world.measure(action, Reason.EXIT)
             case Measure(purpose=Purpose.CONFIRM | Purpose.ANCHOR) if self._trouble():
                 world.measure(action, self.random.choice([Reason.TIMEOUT, Reason.CHECKS_FAILED, 4.5]))
-            case Measure() | Apply() | Approve() | Merge() | Land() | Wake():
+            case MakeCanary() | Measure() | Apply() | Approve() | Merge() | Land() | Wake():
                 world.answer(action)
             case _:
                 raise AssertionError(action)
@@ -180,8 +194,15 @@ class Night:
             own = Random(f"{self.setting.seed} {tree}")
             self.table[tree] = own.choice([2.0, 3.0, 4.0, 5.0, 5.0, 6.0, 6.0, 7.0, Reason.EXIT, Reason.CHECKS_FAILED])
         value = self.table[tree]
+        if value is Reason.CHECKS_FAILED and self.setting.gated and not action.request.checks:
+            value = 4.0
         noise = self.random.choice([-0.5, 0.0, 0.25]) if self.setting.noisy else 0.0
         return value if isinstance(value, Reason) else value + noise
+
+    def _extra(self, tree: Tree, action: Measure) -> Mapping[str, float]:
+        own = Random(f"{self.setting.seed} mfu {tree}")
+        base = 0.5 if tree == BASE else own.choice([0.3, 0.39, 0.41, 0.5, 0.5])
+        return {"mfu": base + (self.random.choice([-0.02, 0.0, 0.02]) if self.setting.noisy else 0.0)}
 
     def _cost(self) -> float:
         return 0.0 if self.setting.max_cost is None else self.random.choice([0.0, COST_USD / 2, COST_USD])
@@ -268,7 +289,6 @@ def test_a_combination_that_is_given_up_may_be_measured_by_whoever_waits_for_it(
         world.merge(world.asked(Merge, trial))
     proposed(world, 4, Change("both", (*put("a", 2).edits, *put("b", 2).edits)))
     assert world.run.live[4].stage == "waiting"
-    world.measure(measuring(world, 3))
     world.land(world.asked(Land))
     for _ in range(2):
         world.measure(measuring(world, 2))
@@ -346,7 +366,7 @@ def test_a_landing_that_a_kill_interrupts_is_asked_for_with_the_same_message() -
     world.measure(measuring(world, 1))
     message = world.asked(Land).message
     world.move_branch(world.asked(Land))
-    world.run.archive.measured(world.run.given.base_tree, 7.0)  # as a fresh run of the incumbent that ends meanwhile
+    world.run.archive.measured(world.run.given.base_tree, 7.0, 0)  # as a fresh run of the incumbent that ends meanwhile
     live = world.run.live[1]
     assert live.message == message
     world.run.archive.pools[world.run.given.base_tree].pop()

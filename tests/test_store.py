@@ -39,6 +39,7 @@ from autoresearch.events import (
     SlotsComplete,
     Stamped,
     StopAsked,
+    TakenOver,
     TimePassed,
 )
 from autoresearch.metric import Direction, Metric, Reader, ReaderKind
@@ -103,6 +104,7 @@ EVENTS: list[Event] = [
     MeasureReplaced("ruff check | grep Found"),
     Measured(0, 0, Purpose.BASELINE, "ba5e", MEASUREMENT),
     Measured(0, 0, Purpose.BASELINE, "ba5e", Measurement(None, Reason.TIMEOUT, None)),
+    TakenOver((Measured(0, 1, Purpose.BASELINE, "ba5e", MEASUREMENT),)),
     Approved(METRIC),
     SlotFailed(0, "disk full"),
     Proposed(1, Proposal(CHANGE, BARE_REPLY, 0)),
@@ -395,7 +397,7 @@ async def test_no_acknowledged_row_is_lost_when_killed(tmp_path: Path) -> None:
     async with SQLiteStore.open(tmp_path) as store:
         await store.append(Stamped(0.0, Approved(METRIC)))
     start = 0
-    for _ in range(10):
+    for _ in range(6):
         acknowledged = kill_after(tmp_path, start, chance.randrange(1, 40))
         async with SQLiteStore.open(tmp_path) as store:
             events = [stamped.event.trial for stamped in await store.events() if isinstance(stamped.event, Proposed)]

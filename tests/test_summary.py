@@ -35,6 +35,15 @@ RECORD = RunRecord(
     seconds=4320.0,
     slot_use=0.937,
     slots=8,
+    facts={
+        "remeasured": {
+            "baseline": [0.998, 0.9985, 0.9975, 0.998, 0.998],
+            "best": [0.872, 0.8715, 0.8725, 0.872, 0.872],
+            "interval": [-0.1275, -0.1245],
+            "exact": False,
+            "failed": [],
+        }
+    },
 )
 
 EXPECTED = """\
@@ -54,7 +63,7 @@ Failed ideas:
 - switch to GeLU — 1.005, worse
 - double the width — ERR, memory
 
-Re-measured: skipped (not available yet)
+Re-measured: 0.998 -> 0.872 (improvement: -12.6%, 95% interval -12.8% to -12.5%, n = 5 + 5)
 Expected false keeps: at most 0.2 (20 candidates measured again, at 99%)
 Stopped: --max-trials reached
 Time: 1h 12m
@@ -139,3 +148,53 @@ def test_an_idea_that_was_never_measured_shows_no_number() -> None:
 def test_a_path_is_quoted_for_the_shell() -> None:
     text = render(replace(RECORD, run_dir=Path("my project/.autoresearch/mar26")))
     assert "column -ts $'\\t' 'my project/.autoresearch/mar26/results.tsv' | less -S" in text
+
+
+@pytest.mark.parametrize(
+    ("fact", "said"),
+    [
+        (None, "skipped (the run has not come to its end)"),
+        ({"skipped": "stopped by Ctrl-C"}, "skipped (stopped by Ctrl-C)"),
+        (
+            {"baseline": [4.0, 4.0], "best": [3.0, 3.0], "interval": [-1.0, -1.0], "exact": True, "failed": ["x"]},
+            "4 -> 3 (improvement: -25.0%, exact, n = 2 + 2); x",
+        ),
+    ],
+)
+def test_what_was_measured_again(fact: dict[str, object] | None, said: str) -> None:
+    facts = {} if fact is None else {"remeasured": fact}
+    assert f"\nRe-measured: {said}\n" in render(replace(RECORD, facts=facts))
+
+
+STANDIN = {"agreement": 0.714, "candidates": 34, "screened_out": 12, "poor": False, "left_out": False}
+HOLDOUT = {
+    "values": {"0": [1.0], "3": [2.0, 2.5]},
+    "failed": {"7": "exit"},
+    "loses": [3, 7],
+    "measured": 12,
+    "keeps": 12,
+}
+
+
+@pytest.mark.parametrize(
+    ("facts", "said"),
+    [
+        ({"standin": STANDIN}, "Stand-in: rank agreement with the metric 0.71 (34 with both), 12 screened out"),
+        (
+            {"standin": STANDIN | {"agreement": 0.1, "poor": True, "left_out": True}},
+            "Stand-in: rank agreement with the metric 0.10 (34 with both): poor, so it may discard what is good, "
+            "12 screened out; left out for now, as measuring decides cheaper",
+        ),
+        (
+            {"standin": STANDIN | {"agreement": None, "candidates": 2}},
+            "Stand-in: 12 screened out, rank agreement with the metric not known yet (2 with both)",
+        ),
+        ({"holdout": HOLDOUT}, "Holdout: 2 of 12 keeps lose on it: trials 3, 7"),
+        ({"holdout": HOLDOUT | {"loses": [3], "measured": 1}}, "Holdout: 1 of 1 keep loses on it: trial 3; 11 not"),
+        ({"holdout": HOLDOUT | {"loses": []}}, "Holdout: none of 12 keeps loses on it"),
+        ({"holdout": HOLDOUT | {"measured": 0, "keeps": 0}}, "Holdout: nothing was kept"),
+    ],
+)
+def test_stand_in_and_holdout_have_a_line_each(facts: dict[str, dict[str, object]], said: str) -> None:
+    assert said in render(replace(RECORD, facts=facts))
+    assert not {"Stand-in", "Holdout"} & {line.split(":")[0] for line in render(RECORD).splitlines()}

@@ -6,7 +6,7 @@ Two files, `a` and `b`, hold one small number each; a tree is that pair. Nothing
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import sha1
 from typing import Any, TypeVar
@@ -17,8 +17,10 @@ from autoresearch.actions import (
     Approve,
     CancelProposal,
     Land,
+    MakeCanary,
     Measure,
     Merge,
+    Note,
     Propose,
     Record,
     StartBranch,
@@ -30,6 +32,7 @@ from autoresearch.events import (
     Applied,
     Approved,
     Began,
+    CanaryMade,
     Deferred,
     Event,
     Exhausted,
@@ -50,7 +53,7 @@ from autoresearch.events import (
     kind_of,
     to_row,
 )
-from autoresearch.state import Run, fold
+from autoresearch.state import Run, fold, regime
 from autoresearch.state.life import Live, Stage
 from autoresearch.state.proposals import has_place
 from autoresearch.trial import (
@@ -70,9 +73,12 @@ from autoresearch.trial import (
 Tree = tuple[int, int]
 Value = Callable[[Tree, Measure], float | Reason]
 """What measuring a tree gives: the metric, or why there is none."""
+Extra = Callable[[Tree, Measure], Mapping[str, float]]
+"""The other numbers that it prints."""
 A = TypeVar("A", bound=Action)
 
 BASE = (3, 3)
+RUBBISH = (99, 99)
 CONFIG = RunConfig(objective="minimize loss", measure="show", scope=("a", "b"))
 
 
@@ -83,6 +89,11 @@ def put(path: str, number: int) -> Change:
 def total(tree: Tree, action: Measure) -> float | Reason:
     """The metric where a test names none: the sum of the two files."""
     return float(sum(tree))
+
+
+def some_extra(tree: Tree, action: Measure) -> Mapping[str, float]:
+    """What is printed beside the metric where a test names nothing."""
+    return {"mfu": 0.5}
 
 
 def through_json(event: Event) -> Event:
@@ -98,12 +109,20 @@ class World:
 
     config: RunConfig = CONFIG
     value: Value = total
+    extra: Extra = some_extra
     repairs: bool = False
     ordered: bool = False
     cost_bound_usd: float = 0.0
     baseline_only: bool = False
+    canary_files: tuple[str, ...] = ()
     slots: int = 1
     at: float = 1000.0
+    tick: float = 0.25
+    """How long it takes to tell the run something."""
+    seconds: float = 1.5
+    """How long a measurement takes."""
+    check_seconds: float = 0.5
+    """How much of that the checks take, where there are some."""
     trees: dict[str, Tree] = field(default_factory=lambda: {"base": BASE})
     sits_on: dict[str, str] = field(default_factory=dict)
     """Commit to the commit that it was made on."""
@@ -114,11 +133,17 @@ class World:
     screened: dict[Tree, int] = field(default_factory=dict)
     values: dict[tuple[int, str], list[tuple[Purpose, float]]] = field(default_factory=dict)
     """(trial, commit) to what was measured of exactly that commit for it."""
+    checked: set[str] = field(default_factory=set)
+    """Commits that have passed the checks."""
     cancelled: list[int] = field(default_factory=list)
     """Proposals that were called off; their answer may still be on its way."""
     spent_usd: float = 0.0
     landings: list[Land] = field(default_factory=list)
     stopped: str | None = None
+    noted: dict[str, Any] = field(default_factory=dict)
+    """Facts, as the run has noted them."""
+    asked_to_stop: bool = False
+    """From outside, since the process began."""
 
     def __post_init__(self) -> None:
         began = Began(
@@ -129,6 +154,7 @@ class World:
             proposer_ordered=self.ordered,
             cost_bound_usd=self.cost_bound_usd,
             baseline_only=self.baseline_only,
+            canary_files=self.canary_files,
         )
         assert isinstance(through_json(began), Began)
         self.stored.append(Stamped(self.at, began))
@@ -139,14 +165,21 @@ class World:
     def tell(self, event: Event) -> None:
         """Store an event, tell the run, take its actions, hold the laws."""
         assert self.stopped is None
-        self.at += 0.25
+        self.at += self.tick
         event = through_json(event)
         self.stored.append(Stamped(self.at, event))
         was_draining = self.run.stopping is not None and not isinstance(event, Resumed)
+        if isinstance(event, StopAsked | Resumed):
+            echo = self.run.stopping is not None and event == StopAsked(self.run.stopping.why)
+            self.asked_to_stop = isinstance(event, StopAsked) and (self.asked_to_stop or not echo)
         exact = self.run.archive.noise.deterministic
         actions = self.run.tell(self.at, event)
         if was_draining:
-            assert not [each for each in actions if isinstance(each, Propose | Measure | Merge | Apply)]
+            begun = [each for each in actions if isinstance(each, Propose | Measure | Merge | Apply)]
+            at_end = (Purpose.FINAL, Purpose.HOLDOUT)
+            final = [each for each in begun if isinstance(each, Measure) and each.purpose in at_end]
+            assert begun == final
+            assert not (final and self.asked_to_stop)
         for action in actions:
             self._take(action, exact)
         self._hold_laws()
@@ -168,6 +201,11 @@ class World:
                 self.stopped = why
             case StartBranch(base):
                 assert base == "base"
+            case Note(name, value):
+                self.noted[name] = json.loads(json.dumps(value))
+            case Approve() if self.canary_files:
+                assert self.run.canary.noticed, "the question comes before the canary's verdict"
+                self.in_flight.append(action)
             case _:
                 if isinstance(action, Measure):
                     self._measure_begins(action)
@@ -196,6 +234,7 @@ class World:
         if action in self.landings:  # decided before the process died; it may have landed, so it is done again
             return
         self.landings.append(action)
+        assert action.candidate in self.checked or not self.run.config.check, f"{action} has not passed the checks"
         seen = self.values.get((action.trial, action.candidate), [])
         fresh = [value for purpose, value in seen if purpose is Purpose.CONFIRM]
         repeats = self.run.config.repeats
@@ -236,6 +275,8 @@ class World:
     def measure(self, action: Measure, value: float | Reason | None = None) -> None:
         """The measurement ends: with its tree's value, or the one named."""
         tree = self.trees[action.commit]
+        if value is None and action.purpose is Purpose.CANARY:
+            value = Reason.EXIT
         found = value if value is not None else self.value(tree, action)
         trial = action.request.trial
         if action.purpose in (Purpose.SCREEN, Purpose.CONFIRM):
@@ -243,13 +284,23 @@ class World:
                 self.values.setdefault((trial, action.commit), []).append((action.purpose, found))
             self.screened[tree] = self.screened.get(tree, 0) + (action.purpose is Purpose.SCREEN)
         measurement = (
-            Measurement(None, failure=found, exit_code=1, tail="Traceback", seconds_total=1.5)
+            Measurement(None, failure=found, exit_code=1, tail="Traceback", seconds_total=self.seconds)
             if isinstance(found, Reason)
-            else Measurement(found, exit_code=0, wall_seconds=1.0, seconds_total=1.5, extra={"mfu": 0.5})
+            else Measurement(found, exit_code=0, wall_seconds=1.0, seconds_total=self.seconds)
         )
+        measurement = replace(measurement, extra=self.extra(tree, action))
+        if action.request.checks:
+            measurement = replace(measurement, check_seconds=self.check_seconds)
+            self.checked |= {action.commit} if found is not Reason.CHECKS_FAILED else set()
         if action.request.metric is None and not isinstance(found, Reason):
             measurement = replace(measurement, value=None, stdout=f"loss: {found!r}\n")
         self._answer(action, Measured(trial, action.slot, action.purpose, action.commit, measurement))
+
+    def make_canary(self, action: MakeCanary) -> None:
+        path = action.path
+        tree = RUBBISH if path == "" else (RUBBISH[0], BASE[1]) if path == "a" else (BASE[0], RUBBISH[1])
+        commit = self._commit(f"{action.substitute} {path}", tree, action.base)
+        self._answer(action, CanaryMade(commit, action.substitute, path))
 
     def lose(self, action: Measure) -> None:
         """The machine fails under a measurement."""
@@ -317,6 +368,8 @@ class World:
         match action:
             case Approve():
                 self.approve()
+            case MakeCanary():
+                self.make_canary(action)
             case Measure():
                 self.measure(action)
             case Apply():
@@ -414,10 +467,10 @@ class World:
         else:
             queued = [work for queue in run.schedule.queues.values() for work in queue]
             held = [slot.suspect for slot in run.slots.states.values() if slot.suspect]
-            kinds_of_it = (Purpose.SCREEN, Purpose.CONFIRM)
+            kinds_of_it = (Purpose.STANDIN, Purpose.SCREEN, Purpose.CONFIRM)
             mine = [work for work in queued + held if work.trial == live.number and work.purpose in kinds_of_it]
-            busy = [each for each in self.in_flight if isinstance(each, Measure) and trial_of(each) == live.number]
-            assert live.pending == len(mine) + len([each for each in busy if each.purpose is not Purpose.ANCHOR])
+            busy = [slot.work for slot in run.slots.busy if slot.work and slot.work.trial == live.number]
+            assert live.pending == len(mine) + len([work for work in busy if work.purpose in kinds_of_it])
             assert live.pending or run.stopping or self._may_idle(live)
 
     def _awaited(self, live: Live) -> int:
@@ -434,6 +487,9 @@ class World:
             [each for each in self.in_flight if isinstance(each, Measure) and each.purpose is Purpose.ANCHOR]
         )
         landing = [each for each in self.in_flight if isinstance(each, Land)]
+        if live.stage is Stage.QUEUED:
+            active = (Stage.CONFIRMING, Stage.MERGING, Stage.LANDING)
+            return not run.baseline.recorded or any(other.stage in active for other in run.live.values())
         return not run.baseline.recorded or not run.baseline_done or bool(anchors or landing)
 
     def _hold_progress(self) -> None:
@@ -442,7 +498,9 @@ class World:
         if present and self.run.slots.usable:
             assert self.in_flight, f"nothing is in flight: {self.run.live}"
             ready = self.run.baseline.approved and not self.run.stopping
-            assert not (ready and self.run.slots.free and self.run.schedule.waiting())
+            held = regime.wants_solo(self.run) or self.run.regime.alone or self.run.regime.exclusive
+            held = held or any(slot.work and slot.work.alone for slot in self.run.slots.busy)
+            assert held or not (ready and self.run.slots.free and self.run.schedule.waiting())
 
 
 def trial_of(action: Action) -> int | None:
@@ -472,7 +530,10 @@ def facts(run: Run) -> dict[str, object]:
         "slots": run.slots,
         "queues": run.schedule.queues,
         "baseline": run.baseline,
+        "canary": run.canary,
         "stopping": run.stopping,
+        "finale": run.finale,
+        "gates": run.gates,
         "clock": run.clock,
     }
 

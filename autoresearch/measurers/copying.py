@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote, unquote_to_bytes
 
+from anyio import from_thread
+
 from autoresearch.measurers.editables import sites_of_environment
 from autoresearch.measurers.paths import inside
 
@@ -119,6 +121,17 @@ class Copier:
             file.chmod(0o600)
             file.write_bytes(after)
             _keep_times(str(file), status)
+
+
+def duplicate(root: Path, path: str, target: Path) -> None:
+    """Copy what lies at `path` below `root` to where it waits to be renamed to there: links say what they said.
+
+    Raises:
+        OSError: as of a full disk.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    copier = Copier((str(root),), root, (), from_thread.check_cancelled)
+    copier._copy(str(root / path), str(target), str(root / path))
 
 
 def remove(path: Path) -> None:

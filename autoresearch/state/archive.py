@@ -6,11 +6,13 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from autoresearch.acceptance import Noise
-from autoresearch.trial import Outcome, Trial, Usage
+from autoresearch.noise import Fresh, Noise
+from autoresearch.trial import Outcome, Reason, Trial, Usage
 
 _EDITS_KEPT = 2_000
 _TAIL_KEPT = 400
+_REFUSAL_KEPT = 2_000
+"""Of what failing checks and builds printed, which proposers are shown."""
 
 
 @dataclass(slots=True)
@@ -44,6 +46,34 @@ class Shown:
     at_bound: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Tests:
+    """Confirmations: how many were begun, and how many of those that ended ended as a win."""
+
+    begun: int = 0
+    won: int = 0
+    ended: int = 0
+    largest_gain: float = 0.0
+    """Of those that were won; in the metric's unit."""
+
+    @property
+    def win_share(self) -> float:
+        """How probable it is that one is won: Laplace's rule of succession with one loss more."""
+        return (self.won + 1) / (self.ended + 3)
+
+    def beginning(self) -> Tests:
+        """One more has its first fresh run."""
+        return replace(self, begun=self.begun + 1)
+
+    def with_win(self, gain: float) -> Tests:
+        """One was won."""
+        return replace(self, won=self.won + 1, ended=self.ended + 1, largest_gain=max(self.largest_gain, gain))
+
+    def lost(self) -> Tests:
+        """One was lost."""
+        return replace(self, ended=self.ended + 1)
+
+
 @dataclass(slots=True)
 class Archive:
     """Ended trials and the measurements that count, by tree."""
@@ -64,11 +94,17 @@ class Archive:
     shown: Shown = Shown()
     noise: Noise = Noise()
     """The spread of one measurement, pooled over all trees that were measured more than once."""
+    pair_noise: Noise = Noise()
+    """The spread of a pair's difference, pooled over all candidates."""
+    fresh: list[Fresh] = field(default_factory=list)
+    """Fresh values in the order of time."""
+    tests: Tests = Tests()
 
     def add(self, trial: Trial) -> None:
         """Take an ended trial in."""
         size = sum(len(edit.content or "") + len(edit.old or "") + len(edit.new or "") for edit in trial.edits)
-        slim = replace(trial, tail=trial.tail[-_TAIL_KEPT:], edits=trial.edits if size <= _EDITS_KEPT else ())
+        kept = _REFUSAL_KEPT if trial.reason in (Reason.CHECKS_FAILED, Reason.BUILD_FAILED) else _TAIL_KEPT
+        slim = replace(trial, tail=trial.tail[-kept:], edits=trial.edits if size <= _EDITS_KEPT else ())
         self.index[trial.number] = len(self.ended)
         self.ended.append(slim)
         self.tally.add(slim)
@@ -80,11 +116,17 @@ class Archive:
         place = self.index.get(number)
         return None if place is None else self.ended[place]
 
-    def measured(self, tree: str, value: float) -> None:
+    def measured(self, tree: str, value: float, slot: int) -> None:
         """A fresh value of a tree."""
+        self.fresh.append(Fresh(tree, slot, value))
         pool = self.pools.setdefault(tree, [])
         self.noise = self.noise.with_value(pool, value)
         pool.append(value)
+
+    def restart(self, tree: str, values: Sequence[float]) -> None:
+        """Only these values count: what was measured before was measured under another load."""
+        self.pools = {tree: list(values)}
+        self.fresh, self.noise = [], Noise().with_group(values)
 
     def disagreed(self, values: Sequence[float]) -> None:
         """Values of one tree differ though the metric seemed deterministic: it is noisy from here on."""

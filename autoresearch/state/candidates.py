@@ -6,12 +6,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from autoresearch import acceptance
-from autoresearch.acceptance import Decision, Evidence, Verdict
-from autoresearch.actions import Merge
+from autoresearch.acceptance import Decision
 from autoresearch.brief import Repair
 from autoresearch.events import Measured
 from autoresearch.schedule import Work
-from autoresearch.state import ending
+from autoresearch.state import bounds, confirming, ending, regime, staging
 from autoresearch.state.life import Live, Stage
 from autoresearch.trial import Candidate, Measurement, Outcome, Purpose, Reason, mean
 
@@ -37,13 +36,13 @@ def meet_twin(run: Run, live: Live, candidate: Candidate) -> None:
         return
     if known is None:
         if live.merged:
-            confirm(run, replace(live, stage=Stage.CONFIRMING))
+            confirming.judge(run, replace(live, stage=Stage.CONFIRMING))
         else:
             schedule_screen(run, replace(live, stage=Stage.SCREENING))
     elif known.number == live.number:
         ending.end(run, live, known.outcome, known.reason, "the repair changed nothing")
     elif live.merged:
-        compete_alone(run, live, Reason.SUPERSEDED)
+        confirming.compete_alone(run, live, Reason.SUPERSEDED)
     else:
         outcome = Outcome.CRASH if known.outcome is Outcome.CRASH else Outcome.DISCARD
         twin = replace(live, own_screen=known.value)
@@ -54,26 +53,29 @@ def schedule_screen(run: Run, live: Live) -> None:
     """Queue its first measurement."""
     if live.candidate is not None:
         run.live[live.number] = replace(live, pending=1)
-        run.schedule.add(Work(live.number, live.candidate.commit, Purpose.SCREEN))
+        run.schedule.add(Work(live.number, live.candidate.commit, staging.first(run, live)))
 
 
 def rejected(run: Run, live: Live, reason: Reason, why: str) -> None:
     """Its edits, or its merge, left the scope or did not apply."""
     if live.stage is Stage.MERGING:
-        compete_alone(run, live, Reason.CONFLICT)
+        confirming.compete_alone(run, live, Reason.CONFLICT)
     elif not repair(run, live, reason, why):
         ending.end(run, live, Outcome.CRASH, reason, why)
 
 
-def candidate_measured(run: Run, live: Live, event: Measured) -> None:
-    """One of its measurements ended."""
+def candidate_measured(run: Run, live: Live, event: Measured, *, pooled: bool = True) -> None:
+    """One of its measurements ended; one that is not `pooled` was made under another load than the pools."""
     live = live.measured(event.purpose, event.slot, event.measurement)
     run.asking.pace = run.asking.pace.measured(event.measurement.seconds_total)
     if live.failed is not None:
         live = replace(live, pending=live.pending - run.schedule.drop(live.number))
     elif event.purpose is Purpose.CONFIRM and live.candidate is not None and live.fresh:
         note_disagreement(run, live)
-        run.archive.measured(live.candidate.tree, live.fresh[-1])
+        if len(live.fresh) == 1:
+            run.archive.tests = run.archive.tests.beginning()
+        if pooled:
+            run.archive.measured(live.candidate.tree, live.fresh[-1], event.slot)
     run.live[live.number] = live
     if live.pending == 0:
         advance(run, live)
@@ -84,6 +86,7 @@ def note_disagreement(run: Run, live: Live) -> None:
     values = [live.screen, live.fresh[-1]]
     if run.archive.noise.deterministic and live.screen is not None and live.screen != live.fresh[-1]:
         run.archive.disagreed([value for value in values if value is not None])
+        regime.announce(run)
 
 
 def advance_all(run: Run) -> None:
@@ -102,110 +105,21 @@ def advance(run: Run, live: Live) -> None:
     elif live.stage is Stage.SCREENING and live.screen is not None:
         screened(run, live, live.screen)
     elif live.stage is Stage.CONFIRMING:
-        confirm(run, live)
+        confirming.go_on(run, live)
 
 
 def screened(run: Run, live: Live, value: float) -> None:
     """Its first measurement is judged against its parent."""
+    if regime.unpooled(run):
+        regime.top_up(run, regime.POOL_AT_LOAD)
+        return
     parent = run.pool_of(live.parent)
     live = replace(live, compared=mean(parent))
     verdict = acceptance.screen(value, parent, live.lines, run.archive.noise, run.rule)
     if verdict.decision is Decision.DISCARD:
         ending.end(run, live, Outcome.DISCARD, verdict.reason or Reason.WORSE)
-    else:
-        confirm(run, replace(live, stage=Stage.CONFIRMING))
-
-
-def confirm(run: Run, live: Live) -> None:
-    """Judge a promising candidate against the incumbent as it is now; never against an older one."""
-    run.live[live.number] = live
-    if not live.alone and live.base != run.tip:
-        merge(run, live)
-        return
-    pool = run.incumbent_pool
-    live = replace(live, compared=mean(pool))
-    run.live[live.number] = live
-    topped_up = incumbent_tree(run) in run.archive.unanchored
-    evidence = Evidence(live.screen, live.fresh, pool, live.lines, topped_up)
-    verdict = acceptance.judge(evidence, run.archive.noise, run.rule)
-    match verdict.decision:
-        case Decision.MEASURE:
-            measure_more(run, live, verdict)
-        case Decision.KEEP:
-            ending.land(run, live, verdict.reason or Reason.IMPROVED)
-        case Decision.DISCARD:
-            reason = verdict.reason or Reason.UNCONFIRMED
-            if live.merged and not live.alone:
-                conclude(run, live, Outcome.DISCARD, reason)
-                compete_alone(run, live, Reason.SUPERSEDED)
-            else:
-                ending.end(run, live, Outcome.DISCARD, Reason.SUPERSEDED if live.alone else reason)
-
-
-def incumbent_tree(run: Run) -> str:
-    """The tree of the incumbent."""
-    ended = run.archive.trial(run.population.incumbent)
-    return ended.tree if ended and ended.tree else run.given.base_tree
-
-
-def measure_more(run: Run, live: Live, verdict: Verdict) -> None:
-    """Schedule what the verdict wants; nothing while the run drains, so that `resume` takes it up."""
-    if run.stopping or live.candidate is None:
-        return
-    commit = live.candidate.commit
-    for index in range(verdict.candidate_runs):
-        run.schedule.add(Work(live.number, commit, Purpose.CONFIRM, live.n + index))
-    run.live[live.number] = replace(live, pending=verdict.candidate_runs)
-    tip, incumbent = run.tip, run.population.incumbent
-    coming = run.schedule.count(tip, Purpose.ANCHOR)
-    running = [slot.work for slot in run.slots.busy if slot.work]
-    coming += sum(work.commit == tip and work.purpose is Purpose.ANCHOR for work in running)
-    for index in range(max(0, verdict.incumbent_runs - coming)):
-        index += len(run.incumbent_pool) + coming
-        run.schedule.add(Work(incumbent, tip, Purpose.ANCHOR, index))
-
-
-def merge(run: Run, live: Live) -> None:
-    """The incumbent moved: what is confirmed and lands is the combination, made in memory."""
-    if run.stopping or live.own is None:
-        return
-    run.live[live.number] = replace(live, stage=Stage.MERGING)
-    run.do(Merge(live.number, live.own.commit, live.parent_commit, run.tip))
-
-
-def merged(run: Run, live: Live, onto: str, candidate: Candidate | None) -> None:
-    """Its change was put on top of the incumbent, or conflicts with it."""
-    give_up_combination(run, live)
-    if candidate is None:
-        compete_alone(run, live, Reason.CONFLICT)
-        return
-    owner = run.archive.owners.setdefault(candidate.tree, live.number)
-    if candidate.tree in run.archive.results:
-        compete_alone(run, live, Reason.SUPERSEDED)
-    elif owner == live.number:
-        confirm(run, live.rebased(candidate, onto))
-    else:
-        run.live[live.number] = replace(live.rebased(candidate, onto), stage=Stage.WAITING)
-
-
-def compete_alone(run: Run, live: Live, reason: Reason) -> None:
-    """A candidate that conflicts with or does not add to the incumbent replaces it, if it beats it alone."""
-    give_up_combination(run, live)
-    alone = live.competing_alone()
-    pool = run.incumbent_pool
-    alone = replace(alone, compared=mean(pool))
-    if alone.own_screen is not None:
-        verdict = acceptance.screen(alone.own_screen, pool, 0, run.archive.noise, run.rule)
-        if verdict.decision is not Decision.DISCARD:
-            confirm(run, alone)
-            return
-    ending.end(run, alone, Outcome.DISCARD, reason)
-
-
-def give_up_combination(run: Run, live: Live) -> None:
-    """What it was merged to is measured no further: another trial may."""
-    if live.own is not None and live.candidate is not None and live.candidate.tree != live.own.tree:
-        run.archive.give_up(live.candidate.tree, live.number)
+    elif not bounds.refused(run, live):
+        confirming.join(run, live)
 
 
 def unmeasurable(run: Run, number: int) -> None:
@@ -221,9 +135,9 @@ def failed(run: Run, live: Live, measurement: Measurement) -> None:
     reason = measurement.failure or Reason.NO_METRIC
     if live.merged and not live.alone:
         conclude(run, live, Outcome.DISCARD if reason is Reason.CHECKS_FAILED else Outcome.CRASH, reason)
-        compete_alone(run, live, Reason.SUPERSEDED)
+        confirming.compete_alone(run, live, Reason.SUPERSEDED)
     elif reason is Reason.CHECKS_FAILED:
-        ending.end(run, live, Outcome.DISCARD, reason)
+        ending.end(run, live, Outcome.DISCARD, reason, measurement.tail.partition("\n")[0])
     elif not repair(run, live, reason, measurement.tail):
         code = measurement.exit_code
         ending.end(run, live, Outcome.CRASH, reason, f"status {code}" if code else "")

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+_ROUNDING_SECONDS = 0.001
+"""Seconds since the epoch are no exact numbers: what is woken for a moment must not come before it."""
+
 
 @dataclass(slots=True)
 class Clock:
@@ -53,3 +56,7 @@ class Clock:
     def elapsed_seconds(self) -> float:
         """How long the run has been going, in all its processes; questions to the user left out."""
         return self.earlier_seconds + self.process_seconds - self.asked_seconds
+
+    def when(self, elapsed_seconds: float) -> float:
+        """The moment at which it will have been going for that long, in seconds since the epoch; now, if it has."""
+        return self.at + max(0.0, elapsed_seconds - self.elapsed_seconds) + _ROUNDING_SECONDS

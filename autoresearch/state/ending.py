@@ -6,9 +6,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from autoresearch.actions import Land, Record
-from autoresearch.state import candidates, life, measuring, proposals
+from autoresearch.state import bounds, candidates, gates, life, measuring, proposals, regime
 from autoresearch.state.life import Live, Stage
-from autoresearch.trial import Outcome, Purpose, Reason, mean
+from autoresearch.trial import Outcome, Purpose, Reason
 
 if TYPE_CHECKING:
     from autoresearch.state.run import Run
@@ -18,9 +18,9 @@ def land(run: Run, live: Live, reason: Reason) -> None:
     """Move the branch, one trial at a time: the next keep is judged against what lands now."""
     candidate = live.candidate
     others = (other for other in run.live.values() if other.number != live.number)
-    if candidate is None or any(other.stage is Stage.LANDING for other in others):
+    if candidate is None or any(other.stage is Stage.LANDING for other in others) or bounds.refused(run, live):
         return
-    message = live.message or life.landing_message(live, run.metric, mean(run.incumbent_pool))
+    message = live.message or life.landing_message(live, run.metric)
     verdict = Reason.REPLACED if live.alone else reason
     run.live[live.number] = replace(live, stage=Stage.LANDING, verdict=verdict, message=message)
     run.do(Land(live.number, candidate.commit, run.tip, message))
@@ -31,16 +31,19 @@ def landed(run: Run, live: Live, commit: str) -> None:
     if live.candidate is None:
         return
     if not live.fresh and live.screen is not None:
-        run.archive.measured(live.candidate.tree, live.screen)
+        run.archive.measured(live.candidate.tree, live.screen, live.worker or 0)
+    if live.value is not None and live.compared is not None:
+        run.archive.tests = run.archive.tests.with_win(run.metric.direction.gain(live.compared, live.value))
     last = live.last
     if last is not None:
         run.archive.shown = replace(run.archive.shown, tail=last.tail, extra=last.extra, at_bound=last.at_bound)
     landed = replace(live, candidate=replace(live.candidate, commit=commit))
     end(run, landed, Outcome.KEEP, live.verdict or Reason.IMPROVED)
     measuring.ask_feedback(run, live.number, commit)
+    gates.landed(run, live.number)
     run.schedule.queues[Purpose.ANCHOR].clear()  # fresh runs of an older incumbent decide nothing any more
     for other in list(run.live.values()):
-        if other.stage is Stage.CONFIRMING and not other.alone:
+        if other.stage is Stage.CONFIRMING and (not other.alone or run.regime.paired):
             dropped = run.schedule.drop(other.number)
             run.live[other.number] = replace(other, pending=other.pending - dropped)
     candidates.advance_all(run)
@@ -51,6 +54,8 @@ def end(run: Run, live: Live, outcome: Outcome, reason: Reason, note: str = "") 
     if not run.baseline.recorded:
         run.live[live.number] = replace(live, stage=Stage.ENDING, ending=(outcome, reason, note))
         return
+    if live.fresh and outcome is not Outcome.KEEP:
+        run.archive.tests = run.archive.tests.lost()
     trial = live.ended(outcome, reason, note, run.clock.at, run.metric)
     run.live.pop(live.number, None)
     run.archive.add(trial)
@@ -86,11 +91,12 @@ def record_baseline(run: Run) -> None:
     if run.baseline.recorded or not run.baseline.good:
         return
     run.baseline.recorded = True
-    trial = run.baseline.trial(
-        run.archive.pools[run.given.base_tree], run.given.base, run.given.base_tree, run.clock.at
-    )
+    regime.settle(run)
+    trial = run.baseline.trial(run.baseline_values, run.given.base, run.given.base_tree, run.clock.at)
     run.archive.add(trial)
     run.do(Record(trial))
+    regime.announce(run)
+    bounds.baseline_recorded(run)
     for live in list(run.live.values()):
         if live.ending is not None:
             end(run, live, *live.ending)

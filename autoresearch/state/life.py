@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from autoresearch.brief import Repair
-from autoresearch.metric import Metric
+from autoresearch.metric import Direction, Metric
 from autoresearch.trial import Candidate, Change, Measurement, Operator, Outcome, Purpose, Reason, Trial, Usage, mean
 
 _SUBJECT_LENGTH = 100
@@ -24,6 +24,8 @@ class Stage(StrEnum):
     WAITING = "waiting"
     """For another trial: the one with the same tree, or its parent."""
     SCREENING = "screening"
+    QUEUED = "queued"
+    """It is promising, and waits for its turn to be confirmed."""
     CONFIRMING = "confirming"
     MERGING = "merging"
     LANDING = "landing"
@@ -56,6 +58,14 @@ class Live:
     """The incumbent moved and `own` competes as a replacement of it."""
     screen: float | None = None
     fresh: tuple[float, ...] = ()
+    beside: tuple[float, ...] = ()
+    """The incumbent's values that were measured in turn with the fresh ones; empty without pairs."""
+    own_fresh: tuple[float, ...] = ()
+    """Fresh values of `own`, while `candidate` is a combination."""
+    promise: float = 0.0
+    """The gain that is expected of it while it is queued."""
+    disturbed: int = 0
+    """Pairs that were thrown away because others used the machine meanwhile."""
     pending: int = 0
     """Measurements that were scheduled for it and have not ended."""
     failed: Measurement | None = None
@@ -99,7 +109,16 @@ class Live:
     def rebased(self, candidate: Candidate, onto: str) -> Live:
         """The combination with a newer incumbent takes the candidate's place, unmeasured."""
         return replace(
-            self, stage=Stage.CONFIRMING, candidate=candidate, base=onto, screen=None, fresh=(), alone=False, pending=0
+            self,
+            stage=Stage.CONFIRMING,
+            candidate=candidate,
+            base=onto,
+            screen=None,
+            fresh=(),
+            beside=(),
+            own_fresh=self.own_fresh if self.merged else self.fresh,
+            alone=False,
+            pending=0,
         )
 
     def competing_alone(self) -> Live:
@@ -109,7 +128,8 @@ class Live:
             stage=Stage.CONFIRMING,
             candidate=self.own,
             screen=self.own_screen,
-            fresh=(),
+            fresh=self.own_fresh if self.merged else self.fresh,
+            beside=(),
             alone=True,
             pending=0,
             failed=None,
@@ -130,6 +150,10 @@ class Live:
         if purpose is Purpose.SCREEN:
             return replace(live, screen=measurement.value, own_screen=measurement.value)
         return replace(live, fresh=(*live.fresh, measurement.value))
+
+    def gains(self, direction: Direction) -> tuple[float, ...]:
+        """Of its pairs."""
+        return tuple(direction.gain(before, after) for before, after in zip(self.beside, self.fresh, strict=False))
 
     def ended(self, outcome: Outcome, reason: Reason, note: str, at: float, metric: Metric) -> Trial:
         """The row."""
@@ -173,13 +197,14 @@ def memory_gb(measurement: Measurement) -> float | None:
     return peak / 2**30 if peak else None
 
 
-def landing_message(live: Live, metric: Metric, before: float) -> str:
+def landing_message(live: Live, metric: Metric) -> str:
     """The commit message of a keep: the hypothesis, and what was measured as trailers."""
     hypothesis = (live.change.hypothesis if live.change else "") or f"trial {live.number}"
     subject = hypothesis if len(hypothesis) <= _SUBJECT_LENGTH else hypothesis[: _SUBJECT_LENGTH - 1] + "…"
     trailers = [f"Autoresearch-Trial: {live.number}"]
     if live.model:
         trailers.append(f"Autoresearch-Model: {live.model}")
+    before = live.compared or 0.0
     trailers += [f"Metric-Before: {before!r}", f"Metric-After: {live.value!r}"]
     if len(live.fresh) > 1:
         trailers.append(f"Metric-Stdev: {statistics.stdev(live.fresh)!r}")

@@ -11,7 +11,7 @@ from autoresearch.budget import limits_of
 from autoresearch.events import Approved, Measured
 from autoresearch.protocols import Request
 from autoresearch.schedule import Work, wants_baseline
-from autoresearch.state import candidates
+from autoresearch.state import bounds, canary, candidates, finale, gates, pairs, regime, staging
 from autoresearch.state.slots import SlotState
 from autoresearch.trial import Measurement, Purpose
 
@@ -23,7 +23,9 @@ def slot_failed(run: Run, slot: int, why: str) -> None:
     """The machine failed under a slot."""
     work = run.slots.fail(slot, why, run.clock.at)
     run.baseline.stale.discard(slot)
-    if work is not None and work.purpose is not Purpose.BASELINE:
+    if work is not None and work.purpose is Purpose.CANARY:
+        canary.queue(run, work)
+    elif work is not None and work.purpose not in (Purpose.BASELINE, Purpose.SOLO):
         run.schedule.add(work, first=True)
     run.slots.why_lost = why
     drain_without_slots(run)
@@ -43,19 +45,32 @@ def drain_without_slots(run: Run) -> None:
 
 def measured(run: Run, event: Measured) -> None:
     """A measurement ended."""
-    work = run.slots.finish(event.slot, run.clock.at)
     if (suspect := run.slots.acquit(event.slot)) is not None:
         candidates.unmeasurable(run, suspect.trial)
-    measurement = event.measurement
+    gates.seen(run, event)
+    slot = run.slots.states[event.slot]
+    if slot.work is not None and slot.work.against:
+        pairs.measured(run, slot, slot.work, event)
+        return
+    work, measurement = run.slots.finish(event.slot, run.clock.at), event.measurement
     match event.purpose:
         case Purpose.BASELINE:
             baseline_measured(run, event.slot, measurement)
         case Purpose.FEEDBACK if event.commit == run.tip:
             run.archive.shown = replace(run.archive.shown, feedback=measurement.stdout or measurement.tail)
         case Purpose.ANCHOR:
-            anchor_measured(run, event.trial, measurement)
+            anchor_measured(run, event)
+        case Purpose.SOLO:
+            regime.solo_measured(run, measurement)
+        case Purpose.CANARY:
+            canary.measured(run, measurement)
+        case Purpose.FINAL:
+            finale.measured(run, work, event)
         case Purpose.SCREEN | Purpose.CONFIRM if work is not None and event.trial in run.live:
             candidates.candidate_measured(run, run.live[event.trial], event)
+            gates.judged(run, event)
+        case Purpose.STANDIN | Purpose.HOLDOUT:
+            gates.measured(run, event)
 
 
 def baseline_measured(run: Run, slot: int, measurement: Measurement) -> None:
@@ -73,8 +88,7 @@ def baseline_measured(run: Run, slot: int, measurement: Measurement) -> None:
             run.do(SuggestMeasure(suggested))
             return
         baseline.metric = metrics.choose(measurement, config.objective, config.metric, config.direction)
-        run.clock.ask()
-        run.do(Approve(baseline.metric, metrics.settle(measurement, baseline.metric)))
+        canary.ask(run, Approve(baseline.metric, metrics.settle(measurement, baseline.metric)))
     if measurement.value is None:
         measurement = metrics.settle(measurement, baseline.metric)
     if not measurement.ok:
@@ -83,9 +97,10 @@ def baseline_measured(run: Run, slot: int, measurement: Measurement) -> None:
             run.drain(baseline.hopeless, failed=True)
         return
     baseline.good.append(measurement)
-    run.archive.measured(run.given.base_tree, measurement.value or 0.0)
+    run.archive.measured(run.given.base_tree, measurement.value or 0.0, slot)
     run.asking.pace = run.asking.pace.measured(measurement.wall_seconds)
     if len(baseline.good) == 1:
+        bounds.require(run, measurement)
         run.archive.shown = replace(
             run.archive.shown, tail=measurement.tail, extra=measurement.extra, at_bound=measurement.at_bound
         )
@@ -118,26 +133,44 @@ def approved(run: Run, event: Approved) -> None:
     ask_feedback(run, 0, run.given.base)
 
 
-def anchor_measured(run: Run, trial: int, measurement: Measurement) -> None:
+def anchor_measured(run: Run, event: Measured) -> None:
     """The incumbent was measured afresh."""
-    ended = run.archive.trial(trial)
+    ended, value = run.archive.trial(event.trial), event.measurement.value
     if ended is not None and ended.tree:
-        if measurement.value is None:
+        if value is None:
             run.archive.unanchored.add(ended.tree)
         else:
-            run.archive.measured(ended.tree, measurement.value)
+            run.archive.measured(ended.tree, value, event.slot)
+            regime.watch(run)
     candidates.advance_all(run)
+
+
+def give_work(run: Run) -> None:
+    """Give each free slot something to do, as far as there is something."""
+    for slot in run.slots.free:
+        if (work := work_for(run, slot)) is not None:
+            start(run, slot.number, work)
 
 
 def work_for(run: Run, slot: SlotState) -> Work | None:
     """What a free slot does next; taken from the queues."""
-    if run.stopping or run.baseline.suggested:
+    if run.stopping or run.baseline.suggested or not regime.admits(run):
         return None
+    if run.baseline.metric is not None and (work := run.canary.take()) is not None:
+        return work
+    if (work := gates.baseline_work(run)) is not None:
+        return work
     if baseline_wanted(run, slot):
         return Work(0, run.given.base, Purpose.BASELINE, len(run.baseline.good) + baselines_running(run))
+    if regime.wants_solo(run):
+        return regime.solo(run)
     if slot.on_trial and run.baseline.recorded:
-        return Work(run.population.incumbent, run.tip, Purpose.ANCHOR, len(run.incumbent_pool))
-    return run.schedule.take() if run.baseline.approved else None
+        return regime.anchor(run)
+    if not run.baseline.approved:
+        return None
+    if regime.wants_anchor(run) and not run.schedule.waiting(Purpose.FEEDBACK, Purpose.ANCHOR, Purpose.CONFIRM):
+        return regime.anchor(run)
+    return run.schedule.take(idle=not run.slots.busy)
 
 
 def baseline_wanted(run: Run, slot: SlotState) -> bool:
@@ -153,17 +186,25 @@ def baselines_running(run: Run) -> int:
 
 def start(run: Run, slot: int, work: Work) -> None:
     """Give a slot its work."""
-    config, feedback = run.config, work.purpose is Purpose.FEEDBACK
+    run.slots.start(slot, work, run.clock.at)
+    regime.count(run, work)
+    measure_side(run, slot, work, second=False)
+
+
+def measure_side(run: Run, slot: int, work: Work, *, second: bool) -> None:
+    """Measure in a slot what its work says: of a pair, the side whose turn it is."""
+    if work.against and work.candidate_first == second:
+        work = replace(work, trial=run.population.incumbent, commit=work.against, purpose=Purpose.ANCHOR)
+    config, (command, metric) = run.config, gates.command_of(run, work.purpose)
     request = Request(
         trial=work.trial,
-        command=config.feedback or "" if feedback else config.measure,
-        timeout_seconds=run.baseline.timeout_seconds(config.timeout, of_itself=work.purpose is Purpose.BASELINE),
-        metric=None if feedback else run.baseline.metric,
+        command=command,
+        timeout_seconds=run.baseline.timeout_seconds(config.timeout, of_itself=gates.of_baseline(run, work)),
+        metric=metric,
         build=config.build,
-        checks=() if feedback else config.check,
+        checks=staging.checks_for(run, work),
         seed=config.seed + work.index,
     )
-    run.slots.start(slot, work, run.clock.at)
     run.do(Measure(slot, work.commit, work.purpose, request))
 
 

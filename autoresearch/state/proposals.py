@@ -59,8 +59,8 @@ def brief(run: Run, live: Live) -> Brief:
         operator=live.operator,
         config=run.config,
         metric=run.metric,
-        baseline=mean(run.pool_of(0)),
-        best=mean(run.incumbent_pool),
+        baseline=mean(run.baseline_values),
+        best=run.best,
         incumbent=run.population.incumbent,
         incumbent_tail=run.archive.shown.tail,
         incumbent_extra=run.archive.shown.extra,
@@ -198,6 +198,6 @@ def load(run: Run) -> Load:
         slots=max(1, run.slots.usable),
         free=len(run.slots.free),
         proposing=stages.count(Stage.PROPOSING) + stages.count(Stage.DEFERRED),
-        queued=stages.count(Stage.APPLYING) + run.schedule.waiting(Purpose.SCREEN),
+        queued=stages.count(Stage.APPLYING) + run.schedule.waiting(Purpose.SCREEN, Purpose.STANDIN),
         live=len(run.live) + (not run.baseline.recorded),
     )

@@ -10,7 +10,8 @@ from autoresearch.budget import limits_of
 from autoresearch.config import RunConfig
 from autoresearch.events import Resumed
 from autoresearch.schedule import Schedule
-from autoresearch.state import candidates, ending, measuring, proposals
+from autoresearch.state import candidates, ending, finale, gates, measuring, proposals
+from autoresearch.state.canary import Canary
 from autoresearch.state.life import Live, Stage
 from autoresearch.state.slots import Slots
 from autoresearch.trial import Reason
@@ -30,7 +31,7 @@ def resumed(run: Run, event: Resumed, at: float) -> None:
         cost_bound_usd=event.cost_bound_usd,
         cost_least_usd=event.cost_least_usd,
     )
-    run.stopping, run.schedule = None, Schedule()
+    run.stopping, run.schedule, run.canary = None, Schedule(), Canary()
     bounded = run.config.workers is None
     run.slots = Slots(most=run.slots.most, why_bound=run.slots.why_bound) if bounded else Slots()
     run.asking.exhausted, run.asking.not_before = "", 0.0
@@ -38,11 +39,13 @@ def resumed(run: Run, event: Resumed, at: float) -> None:
         run.budget = run.budget.forfeit(number)
     run.budget = replace(run.budget, limits=limits_of(run.config))
     run.baseline.taken_over = run.baseline.recorded
+    finale.resumed(run)
     run.be_patient()
     run.wake_at_the_end()
     for live in sorted(run.live.values(), key=attrgetter("number")):
         take_up(run, replace(live, pending=0))
     measuring.ask_feedback(run, run.population.incumbent, run.tip)
+    gates.resumed(run)
 
 
 def take_up(run: Run, live: Live) -> None:
@@ -58,6 +61,6 @@ def take_up(run: Run, live: Live) -> None:
         case Stage.SCREENING | Stage.CONFIRMING:
             candidates.advance(run, live)
         case Stage.MERGING:
-            candidates.confirm(run, replace(live, stage=Stage.CONFIRMING))
+            run.live[live.number] = replace(live, stage=Stage.QUEUED)
         case Stage.LANDING:
             ending.land(run, replace(live, stage=Stage.CONFIRMING), live.verdict or Reason.IMPROVED)

@@ -24,6 +24,7 @@ from autoresearch.events import (
     Applied,
     Approved,
     Began,
+    CanaryMade,
     Deferred,
     Ended,
     Event,
@@ -41,23 +42,38 @@ from autoresearch.events import (
     SlotsComplete,
     Stamped,
     StopAsked,
+    TakenOver,
     TimePassed,
 )
 from autoresearch.metric import Metric
 from autoresearch.population import PLATEAU, Population
 from autoresearch.schedule import Schedule
 from autoresearch.snapshot import Snapshot
-from autoresearch.state import candidates, ending, measuring, proposals, resuming, stopping
+from autoresearch.state import (
+    canary,
+    candidates,
+    confirming,
+    ending,
+    finale,
+    holdout,
+    measuring,
+    proposals,
+    regime,
+    resuming,
+    stopping,
+    takeover,
+)
 from autoresearch.state.archive import Archive
 from autoresearch.state.asking import Asking
 from autoresearch.state.baseline import Baseline
+from autoresearch.state.canary import Canary
 from autoresearch.state.clock import Clock
+from autoresearch.state.finale import Finale
+from autoresearch.state.gates import Gates
 from autoresearch.state.life import Live, Stage
+from autoresearch.state.regime import Regime
 from autoresearch.state.slots import Slots, SlotState
 from autoresearch.trial import Trial, Usage, mean
-
-ROUNDING_SECONDS = 0.001
-"""Seconds since the epoch are no exact numbers: what is woken for a moment must not come before it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,14 +115,18 @@ class Run:
         self.clock = Clock()
         self.clock.begin(at)
         self.baseline = Baseline()
+        self.canary = Canary(began.canary_files)
         self.archive = Archive(owners={began.base_tree: 0})
         self.population = Population(kept=[0])
         self.budget = Budget(limits_of(self.config))
         self.schedule = Schedule()
         self.slots = Slots()
+        self.regime = Regime()
         self.asking = Asking()
         self.live: dict[int, Live] = {}
         self.stopping: Stop | None = None
+        self.finale = Finale()
+        self.gates = Gates()
         self._out: list[Action] = []
         self.be_patient()
 
@@ -139,6 +159,27 @@ class Run:
         return self.pool_of(self.population.incumbent)
 
     @property
+    def incumbent_tree(self) -> str:
+        """The tree of the incumbent."""
+        ended = self.archive.trial(self.population.incumbent)
+        return ended.tree if ended and ended.tree else self.given.base_tree
+
+    @property
+    def baseline_values(self) -> list[float]:
+        """Of the unchanged code, measured as keeps are confirmed: alone where load would change them."""
+        if self.regime.alone and self.regime.solo:
+            return [each.value for each in self.regime.solo if each.value is not None]
+        return self.pool_of(0)
+
+    @property
+    def best(self) -> float:
+        """The incumbent's value: the mean of all that is comparable with the baseline's."""
+        ended = self.archive.trial(self.population.incumbent)
+        if self.regime.alone and ended is not None and ended.value is not None:
+            return ended.value
+        return mean(self.incumbent_pool)
+
+    @property
     def rule(self) -> Rule:
         """What a keep has to be, now."""
         smallest = acceptance.min_gain(self.config.min_gain, mean(self.incumbent_pool))
@@ -149,7 +190,7 @@ class Run:
         """Enough is known of the baseline for a candidate to be judged, and nothing more of it is under way."""
         if self.baseline.recorded:
             return True
-        if measuring.baselines_running(self):
+        if measuring.baselines_running(self) or regime.wants_solo(self):
             return False
         return self.baseline.approved and len(self.baseline.good) >= self.baseline.wanted(self.config.repeats)
 
@@ -164,7 +205,7 @@ class Run:
         tree = self.given.base_tree if trial == 0 else ended.tree if ended and ended.tree else ""
         if pool := self.archive.pools.get(tree):
             return pool
-        if ended and ended.value is not None:
+        if ended and ended.value is not None and (trial == self.population.incumbent or not self.regime.alone):
             return [ended.value]
         return self.incumbent_pool
 
@@ -186,14 +227,18 @@ class Run:
         match event:
             case SlotsComplete():
                 measuring.slots_complete(self)
-            case SlotReady(slot, device):
-                self.slots.add(slot, device, at)
+            case SlotReady():
+                self.slots.add(event, at)
             case SlotFailed(slot, why):
                 measuring.slot_failed(self, slot, why)
             case Measured():
                 measuring.measured(self, event)
+            case TakenOver():
+                takeover.taken_over(self, event)
             case MeasureReplaced(command):
                 measuring.measure_replaced(self, command)
+            case CanaryMade():
+                canary.made(self, event)
             case Approved():
                 measuring.approved(self, event)
             case Proposed(trial, proposal):
@@ -209,10 +254,12 @@ class Run:
             case Rejected(trial, reason, why):
                 candidates.rejected(self, self.live[trial], reason, why)
             case Merged(trial, onto, candidate):
-                candidates.merged(self, self.live[trial], onto, candidate)
+                confirming.merged(self, self.live[trial], onto, candidate)
             case Landed(trial, commit):
                 ending.landed(self, self.live[trial], commit)
             case StopAsked(why):
+                finale.stop_asked(self, why)
+                holdout.stop_asked(self, why)
                 self.drain(why)
             case Resumed():
                 resuming.resumed(self, event, at)
@@ -225,34 +272,38 @@ class Run:
 
     def _dispatch(self) -> None:
         """Give free slots work, ask for proposals, end the run: after every event."""
+        canary.advance(self)
         if self.baseline_done:
             ending.record_baseline(self)
         proposals.give_up_unaffordable(self)
         ending.resolve_waiting(self)
         if not self.stopping and self.baseline.approved and (why := self._why_stop()):
             self.drain(why)
-        for slot in self.slots.free:
-            if (work := measuring.work_for(self, slot)) is not None:
-                measuring.start(self, slot.number, work)
+        confirming.start_next(self)
+        measuring.give_work(self)
         if not self.stopping and self.baseline.approved:
             proposals.ask_while_wanted(self)
-        if self.stopping and not self._under_way():
+        if self.stopping and (self.finale.begun or not self._under_way()):
             if self.baseline.approved:
                 ending.record_baseline(self)
-            self.do(self.stopping)
+            if finale.deal(self) and holdout.deal(self):
+                self.do(self.stopping)
+        finale.wake(self)
 
     def _why_stop(self) -> str:
         if not self.baseline_done:
             return stopping.time_is_up(self.config, self.clock.elapsed_seconds)
         if self.given.baseline_only:
             wanted = any(measuring.baseline_wanted(self, slot) for slot in self.slots.free)
-            return "" if wanted or measuring.baselines_running(self) else "the baseline is measured"
+            wanted = wanted or regime.wants_solo(self)
+            under_way = self.slots.busy or self.canary.attempt is not None
+            return "" if wanted or under_way else "the baseline is measured"
         standing = stopping.Standing(
-            best=mean(self.incumbent_pool),
+            best=self.best,
             direction=self.metric.direction,
             at_bound=self.archive.shown.at_bound,
             since_keep=self.population.since_keep,
-            elapsed_seconds=self.clock.elapsed_seconds,
+            elapsed_seconds=self.clock.elapsed_seconds + finale.reserved_seconds(self),
             live=len(self.live),
             exhausted=self.asking.exhausted,
             cost_bound_usd=self.proposal_usd,
@@ -272,7 +323,7 @@ class Run:
 
     def _under_way(self) -> bool:
         busy = {Stage.APPLYING, Stage.MERGING, Stage.LANDING}
-        return bool(self.slots.busy) or any(live.stage in busy for live in self.live.values())
+        return bool(self.slots.busy) or self.canary.making or any(live.stage in busy for live in self.live.values())
 
     def be_patient(self) -> None:
         """The search widens half way to --patience, where that comes first."""
@@ -282,8 +333,7 @@ class Run:
     def wake_at_the_end(self) -> None:
         """Ask to be woken when --max-time is over."""
         if self.config.max_time is not None:
-            left = self.config.max_time - self.clock.elapsed_seconds
-            self.do(Wake(self.clock.at + max(0.0, left) + ROUNDING_SECONDS))
+            self.do(Wake(self.clock.when(self.config.max_time)))
 
     # For views.
 
@@ -321,6 +371,7 @@ class Run:
             plateau=self.population.plateau,
             approved=self.baseline.approved,
             elapsed_seconds=self.clock.elapsed_seconds,
+            unseen_files=tuple(self.canary.unseen) if self.canary.done else (),
         )
 
     def _usage(self) -> Usage:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
+from autoresearch.events import SlotReady
 from autoresearch.schedule import Work
 from autoresearch.snapshot import SlotView
+from autoresearch.trial import Measurement, Purpose
 
 FAILURES_BEFORE_RETIRED = 2
 
@@ -19,6 +21,8 @@ class SlotState:
     ready_at: float
     work: Work | None = None
     since: float = 0.0
+    half: Measurement | None = None
+    """What the first measurement of a pair gave, while the second runs."""
     busy_seconds: float = 0.0
     failures: int = 0
     """Failures of the machine in a row."""
@@ -26,6 +30,10 @@ class SlotState:
     baseline_measured: bool = False
     suspect: Work | None = None
     """What failed here and elsewhere; held until the incumbent has shown whose fault that is."""
+    shares_cpus: bool = True
+    """Whether what other slots measure slows timings in it."""
+    cpus: int = 1
+    """How many logical CPUs it may use, shared or not."""
 
     @property
     def on_trial(self) -> bool:
@@ -50,9 +58,17 @@ class Slots:
     why_lost: str = ""
     """How the last machine failed."""
 
-    def add(self, number: int, device: str, at: float) -> None:
+    def add(self, ready: SlotReady, at: float) -> None:
         """A slot can measure from now on."""
-        self.states[number] = SlotState(number, device, at, since=at, retired=self._retired(number))
+        self.states[ready.slot] = SlotState(
+            ready.slot,
+            ready.device,
+            at,
+            since=at,
+            retired=self._retired(ready.slot),
+            shares_cpus=ready.shares_cpus,
+            cpus=ready.cpus,
+        )
 
     def start(self, number: int, work: Work, at: float) -> None:
         """A slot begins a measurement."""
@@ -61,12 +77,16 @@ class Slots:
     def finish(self, number: int, at: float) -> Work | None:
         """The measurement there ended; return what it was."""
         state = self.states[number]
-        baseline = state.baseline_measured or (state.work is not None and state.work.trial == 0)
+        baseline = state.baseline_measured or _of_baseline(state.work)
         busy = state.busy_seconds + (at - state.since)
         self.states[number] = replace(
-            state, work=None, since=at, busy_seconds=busy, failures=0, baseline_measured=baseline
+            state, work=None, since=at, busy_seconds=busy, failures=0, baseline_measured=baseline, half=None
         )
         return state.work
+
+    def hold(self, number: int, measurement: Measurement) -> None:
+        """The first half of a pair ended there."""
+        self.states[number] = replace(self.states[number], half=measurement)
 
     def fail(self, number: int, why: str, at: float) -> Work | None:
         """The machine failed; return what has to be measured again. A slot that fails twice in a row is retired.
@@ -76,11 +96,13 @@ class Slots:
         state, work = self.states[number], self.states[number].work
         failures = state.failures + 1
         if failures >= FAILURES_BEFORE_RETIRED:
-            self.states[number] = replace(state, work=None, since=at, failures=failures, retired=why, suspect=None)
+            self.states[number] = replace(
+                state, work=None, since=at, failures=failures, retired=why, suspect=None, half=None
+            )
             return state.suspect or work
         work = replace(work, losses=work.losses + 1) if work else None
         suspect = work if work and work.losses >= FAILURES_BEFORE_RETIRED else None
-        self.states[number] = replace(state, work=None, since=at, failures=failures, suspect=suspect)
+        self.states[number] = replace(state, work=None, since=at, failures=failures, suspect=suspect, half=None)
         return None if suspect else work
 
     def acquit(self, number: int) -> Work | None:
@@ -143,3 +165,9 @@ class Slots:
             ready_at=state.ready_at,
             retired=state.retired,
         )
+
+
+def _of_baseline(work: Work | None) -> bool:
+    """It measured the unchanged code; a canary, which has no trial of its own, and other commands did not."""
+    others = (Purpose.CANARY, Purpose.STANDIN, Purpose.HOLDOUT)
+    return work is not None and work.trial == 0 and work.purpose not in others

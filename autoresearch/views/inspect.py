@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from autoresearch import plain
@@ -12,6 +13,7 @@ from autoresearch.events import Measured
 from autoresearch.record import RunRecord
 from autoresearch.results import short_commit
 from autoresearch.trial import Measurement, Outcome, Reason, Reply, Trial
+from autoresearch.views import gates
 
 _WORDS = {
     Reason.BASELINE: "the unchanged code",
@@ -69,6 +71,7 @@ def status_object(record: RunRecord) -> dict[str, Any]:
         "slots": record.slots,
         "slot_use": record.slot_use,
         "run_dir": str(record.run_dir),
+        "facts": record.facts,
     }
 
 
@@ -121,10 +124,16 @@ def log_row(trial: Trial) -> str:
     return "  ".join(cells).rstrip()
 
 
-def show(trial: Trial, measured: Sequence[Measured] = (), replies: Sequence[Reply] = (), diff: str = "") -> str:
-    """One trial in full, ending with a line break. `diff` is its change as git prints it."""
+def show(
+    trial: Trial,
+    measured: Sequence[Measured] = (),
+    replies: Sequence[Reply] = (),
+    diff: str = "",
+    facts: gates.Facts = MappingProxyType({}),
+) -> str:
+    """One trial in full, ending with a line break. `diff` is its change as git prints it, `facts` the run's."""
     sections = [
-        ("", _facts(trial)),
+        ("", _facts(trial, gates.holdout_of(facts, trial.number))),
         ("Diff", plain.lines(diff)),
         ("Measurements", "\n".join(_measurements(measured))),
         ("Output", plain.lines(trial.tail)),
@@ -141,7 +150,7 @@ def _section(title: str, text: str) -> str:
     return f"--- {title} ---\n{body}" if title else body
 
 
-def _facts(trial: Trial) -> str:
+def _facts(trial: Trial, holdout: str) -> str:
     model, usage = plain.one_line(trial.model), trial.usage
     rows = [
         ("Trial", str(trial.number)),
@@ -151,6 +160,7 @@ def _facts(trial: Trial) -> str:
         ("Implausible", "a gain this large is rarely real: look at the diff" if trial.implausible else ""),
         ("Metric", _value(trial) + _spread(trial)),
         ("Delta", "" if trial.delta is None else f"{_signed(trial.delta)} (positive is better)"),
+        ("Holdout", holdout),
         ("Parent", "" if trial.parent is None else str(trial.parent)),
         ("Operator", str(trial.operator or "")),
         ("Commit", trial.commit or "-"),

@@ -9,6 +9,7 @@ With `--json` every line on stdout is an object `{"v": 1, "at": SECONDS_SINCE_TH
     baseline     metric, direction, value, n, stdev, commit
     trial_ended  trial, parent, status, reason, hypothesis, edits, metric, delta, n, stdev, seconds, usd, model, commit:
                  what `log --json` has
+    unseen_files files: replaced by rubbish, each alone, they do not change the measurement
     waiting      why: what the model's server said; empty when it answers again
     plateau      trials since the last keep are many; proposals turn to bolder changes
     draining     why: no new trials begin, running measurements end
@@ -71,7 +72,7 @@ class Notice:
 
 def how_to_stop_now(draining: str) -> str:
     """What ends a drain, by why it began."""
-    return "Ctrl-C again to stop now" if draining == "Ctrl-C" else "Ctrl-C to stop now"
+    return "Ctrl-C again to stop now" if draining == "Ctrl-C" else "Ctrl-C twice to stop now"
 
 
 def stamped(at: float, text: str) -> str:
@@ -99,6 +100,8 @@ class Teller:
         self._waiting_said_at = -_WAITING_EVERY_SECONDS
         self._draining = False
         self._plateau = False
+        self._unseen = False
+        """It was said which files of the scope do not matter."""
         self._retired: frozenset[int] = frozenset()
 
     def tell(
@@ -107,7 +110,7 @@ class Teller:
         """What is worth a line. A snapshot is made once a second at most, and where a line needs it."""
         kept = any(trial.outcome is Outcome.KEEP for trial in ended)
         picture = None
-        if kept or isinstance(event, SlotReady | SlotFailed) or at - self._looked_at >= _LOOK_EVERY_SECONDS:
+        if kept or isinstance(event, SlotReady | SlotFailed) or _of_canary(event) or at - self._looked_at >= _LOOK_EVERY_SECONDS:
             picture, self._looked_at = snapshot(), at
         yield from self._waits(at, event)
         yield from _of_event(event, picture)
@@ -135,6 +138,11 @@ class Teller:
             if slot.retired and slot.number not in self._retired:
                 self._retired |= {slot.number}
                 yield _slot(slot.number, "retired", why=slot.retired)
+        if picture.unseen_files and not self._unseen:
+            self._unseen = True
+            files = ", ".join(picture.unseen_files)
+            text = f"these files of the scope do not change the measurement: {_short(files)}"
+            yield Notice(text, "unseen_files", {"files": list(picture.unseen_files)})
         if picture.plateau and not self._plateau:
             yield Notice("plateau: nothing was kept for a while; proposals turn to bolder changes", "plateau")
         self._plateau = picture.plateau
@@ -146,6 +154,10 @@ class Teller:
             self._draining = True
             text = f"draining ({_short(why)}): running measurements end; {how_to_stop_now(why)}"
             yield Notice(text, "draining", {"why": why})
+
+
+def _of_canary(event: Event) -> bool:
+    return isinstance(event, Measured) and event.purpose is Purpose.CANARY
 
 
 def _of_event(event: Event, picture: Snapshot | None) -> Iterator[Notice]:

@@ -15,7 +15,10 @@ _PAST = {Outcome.KEEP: "kept", Outcome.DISCARD: "discarded", Outcome.CRASH: "cra
 _WORK = {
     Purpose.BASELINE: "the unchanged code",
     Purpose.ANCHOR: "the best so far, once more",
+    Purpose.FINAL: "baseline and best, once more",
     Purpose.FEEDBACK: "the feedback command",
+    Purpose.HOLDOUT: "the holdout command",
+    Purpose.CANARY: "whether edits are seen",
 }
 """What is measured where it is no candidate."""
 _LONGEST_TEXT = 400

@@ -5,19 +5,17 @@ from __future__ import annotations
 import shlex
 
 from autoresearch import plain, results
+from autoresearch.comparison import FACT, Comparison
 from autoresearch.record import RunRecord, RunState
 from autoresearch.results import short_commit
 from autoresearch.trial import Outcome, Trial
+from autoresearch.views import gates
 
 
-def render(record: RunRecord, remeasured: str = "skipped (not available yet)", tip: str = "") -> str:
-    """The run in words, ending with a line break.
-
-    `remeasured` says what measuring baseline and best afresh has given: `A -> B (gain, interval, n)`, or
-    `skipped (why)`. `tip` is where the keeps are, if not on the branch.
-    """
+def render(record: RunRecord, tip: str = "") -> str:
+    """The run in words, ending with a line break. `tip` is where the keeps are, if not on the branch."""
     rows = [*_head(record), "", "Top improvements:", *_top(record), "", "Failed ideas:", *_failed(record), ""]
-    rows += [f"Re-measured: {remeasured}", *_account(record), *_next_steps(record, tip or record.branch)]
+    rows += [f"Re-measured: {_remeasured(record)}", *_account(record), *_next_steps(record, tip or record.branch)]
     return "\n".join(rows) + "\n"
 
 
@@ -68,12 +66,23 @@ def _account(record: RunRecord) -> list[str]:
     usage = record.usage
     return [
         f"Expected false keeps: {_false_keeps(record)}",
+        *gates.account(record.facts),
         f"Stopped: {_stopped(record)}",
         f"Time: {plain.duration(record.seconds)}",
         f"Cost: {plain.dollars(usage.cost_usd)}",
         f"Tokens: {usage.tokens:,} ({usage.cached:,} from cache)",
         f"Slot use: {_slot_use(record)}",
     ]
+
+
+def _remeasured(record: RunRecord) -> str:
+    """What measuring baseline and best afresh has given: `A -> B (gain, interval, n)`, or `skipped (why)`."""
+    fact = record.facts.get(FACT)
+    if fact is None:
+        return "skipped (the run has not come to its end)"
+    if "skipped" in fact:
+        return f"skipped ({fact['skipped']})"
+    return "; ".join([Comparison.from_row(fact).words, *fact["failed"]])
 
 
 def _false_keeps(record: RunRecord) -> str:

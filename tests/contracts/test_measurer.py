@@ -203,7 +203,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, s
     git(folder, "init", "-q", "-b", "main")
     commits = {}
     for script in SCRIPTS:
-        told = f"echo $$ > {folder.parent}/pid\n" if script == HANG else ""
+        told = f'echo $$ > "{folder.parent}/pid"\n' if script == HANG else ""
         (folder / "run.sh").write_text(f"{told}{script}\n")
         git(folder, "add", "-A")
         git(folder, "commit", "-q", "-m", script)

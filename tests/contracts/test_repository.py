@@ -17,7 +17,7 @@ from autoresearch.protocols import Repository
 from autoresearch.repository import GitRepository
 from autoresearch.scope import resolve
 from autoresearch.testing import MemoryRepository
-from autoresearch.trial import Candidate, Change, Edit, Reason
+from autoresearch.trial import Candidate, Change, Edit, Reason, Substitute
 
 pytestmark = pytest.mark.anyio
 
@@ -71,6 +71,14 @@ class RepositoryContract:
             assert candidate.added == candidate.removed
             assert await ground.contents(ground.base) == FILES
             assert ground.repository.tree(candidate.commit).commit == candidate.commit
+
+    async def test_a_canary_is_a_commit_of_its_own_and_the_same_when_asked_for_again(self, opened: Open) -> None:
+        async with opened() as ground:
+            kinds = [(Substitute.RUBBISH, ""), (Substitute.NOTHING, ""), (Substitute.RUBBISH, "src/b.txt")]
+            made = [await ground.repository.canary(ground.base, *kind) for kind in kinds]
+            assert len({ground.base, *made}) == 4
+            assert [await ground.repository.canary(ground.base, *kind) for kind in kinds] == made
+            assert await ground.contents(ground.base) == FILES
 
     async def test_all_edits_are_applied_or_none(self, opened: Open) -> None:
         broken = Change("half right", (Edit("src/a.txt", content="a = 9\n"), Edit("src/b.txt", old="7", new="8")))

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import anyio
 import anyio.lowlevel
@@ -25,6 +25,8 @@ class RecordingStore(Store, Protocol):
     """A store whose rows can be read back."""
 
     async def earlier_trials(self) -> list[Trial]: ...
+
+    async def facts(self) -> dict[str, Any]: ...
 
 
 Open = Callable[[], AbstractAsyncContextManager[RecordingStore]]
@@ -69,6 +71,14 @@ class StoreContract:
             for row in (trial(2), trial(1), replace(trial(2), hypothesis="another", outcome=Outcome.KEEP)):
                 await store.record(row)
             assert await store.earlier_trials() == [trial(2), trial(1)]
+
+    async def test_a_fact_takes_the_place_of_the_earlier_one_of_its_name(self, opened: Open) -> None:
+        async with opened() as store:
+            await store.note("noise", {"stdev": 1.0})
+            await store.note("drift", {"slots": [0, 1]})
+            await store.note("noise", {"stdev": 2.0, "kind": "noisy"})
+        async with opened() as store:
+            assert await store.facts() == {"noise": {"stdev": 2.0, "kind": "noisy"}, "drift": {"slots": [0, 1]}}
 
     @pytest.mark.parametrize("steps", [0, 1, 2, 3, 5, 8])
     async def test_a_cancelled_call_has_happened_whole_or_not_at_all(self, opened: Open, steps: int) -> None:
