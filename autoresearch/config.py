@@ -79,9 +79,7 @@ class RunConfig:
     constraint: tuple[str, ...] = option(
         WHAT, (), "a bound on a secondary metric", constraints.read, metavar="EXPR", fixed=True
     )
-    screen: str | None = option(
-        WHAT, None, "a cheaper stand-in, run first", read.text, metavar="CMD", fixed=True
-    )
+    screen: str | None = option(WHAT, None, "a cheaper stand-in, run first", read.text, metavar="CMD", fixed=True)
     holdout: str | None = option(
         WHAT,
         None,

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import pairwise
 from statistics import NormalDist
+from typing import Any
 
+from autoresearch import plain
 from autoresearch.distributions import f_tail, student_t_quantile
 from autoresearch.trial import mean
 
+FACT = "noise"
+"""Under which name a run notes what is known of it."""
 ALARM = 0.001
 """How probable an alarm about drift or slots may be where there is none: it is looked for again and again."""
 LEAST_ORDERED = 8
@@ -69,7 +73,8 @@ class Noise:
         With few pairs this spread of single measurements, twice as a variance, is pooled in: where anything drifts it
         is too wide, which errs on the safe side.
         """
-        if pairs.dof >= PRIOR_DOF or self.dof == 0:
+        known = pairs.dof >= PRIOR_DOF and not pairs.deterministic  # equal counts, say, are not without noise
+        if known or self.dof == 0:
             return pairs
         dof = pairs.dof + self.dof
         return Noise(math.sqrt((pairs.dof * pairs.stdev**2 + self.dof * 2 * self.stdev**2) / dof), dof)
@@ -168,12 +173,10 @@ def beyond_use(load: Load, slots: int) -> bool:
 
     What a measurement tells goes with 1 / variance. A spread of a few values is not known well, hence the margin.
     """
-    if load.alone.dof < 1 or load.loaded.dof < 2 or load.loaded.stdev == 0.0:
+    if load.alone.dof < 1 or load.loaded.dof < 2:
         return False
-    side_by_side = slots / (load.loaded_seconds * load.loaded.stdev**2)
-    if load.alone.stdev == 0.0:
-        return True
-    return 1 / (load.alone_seconds * load.alone.stdev**2) > BEYOND_USE * side_by_side
+    alone = load.alone_seconds * load.alone.stdev**2
+    return load.loaded_seconds * load.loaded.stdev**2 > BEYOND_USE * slots * alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +198,40 @@ class Picture:
     smallest: Sequence[tuple[int, float]] = ()
     """(measurements of a candidate and of the incumbent together, the smallest gain that they tell from noise)."""
 
-    def to_row(self) -> Mapping[str, object]:
+    @property
+    def ways(self) -> tuple[str | bool, ...]:
+        """What decides how candidates are measured and compared."""
+        return (self.kind, self.slots_differ, self.drifts, self.paired, self.alone, self.exclusive)
+
+    @property
+    def words(self) -> str:
+        """One line: what kind of number it is, how candidates are confirmed, which gain can be told from noise."""
+        if self.kind is Kind.DETERMINISTIC:
+            said = f"none in {self.noise.dof + 1} measurements: deterministic so far"
+            return f"{said}; measured one at a time" if self.exclusive else said
+        spread = f"standard deviation {plain.number(self.noise.stdev, 3)} ({self.noise.dof} degrees of freedom)"
+        return "; ".join([f"{self.kind}, {spread}", *self._disturbances(), *self._ways(), *self._costs()])
+
+    def _disturbances(self) -> Iterator[str]:
+        if self.slots_differ:
+            yield "slots differ"
+        if self.drifts:
+            yield "it drifts"
+
+    def _ways(self) -> Iterator[str]:
+        if self.exclusive:
+            yield "measured one at a time"
+        if self.paired:
+            yield "confirmed in interleaved pairs" + (" while nothing else is measured" if self.alone else "")
+
+    def _costs(self) -> Iterator[str]:
+        """The least and the most that a confirmation spends; what takes a spread of its own is not known yet."""
+        known = [(count, gain) for count, gain in self.smallest if math.isfinite(gain)]
+        if known:
+            (few, large), (many, small) = known[0], known[-1]
+            yield f"a gain of {plain.number(large, 3)} shows in {few} measurements, {plain.number(small, 3)} in {many}"
+
+    def to_row(self) -> Mapping[str, Any]:
         """Plain JSON values."""
         return {
             "kind": str(self.kind),
@@ -207,5 +243,14 @@ class Picture:
             "paired": self.paired,
             "alone": self.alone,
             "exclusive": self.exclusive,
-            "smallest_gains": [{"measurements": count, "gain": gain} for count, gain in self.smallest],
+            "smallest_gains": [
+                {"measurements": count, "gain": gain} for count, gain in self.smallest if math.isfinite(gain)
+            ],
         }
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any]) -> Picture:
+        """What `to_row` made."""
+        flags = {name: row[name] for name in ("slots_differ", "drifts", "paired", "alone", "exclusive")}
+        smallest = tuple((each["measurements"], each["gain"]) for each in row["smallest_gains"])
+        return cls(Kind(row["kind"]), row["value"], Noise(row["stdev"], row["dof"]), **flags, smallest=smallest)

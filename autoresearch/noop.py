@@ -18,14 +18,14 @@ from autoresearch.brief import Brief
 from autoresearch.config import RunConfig
 from autoresearch.distributions import share_interval
 from autoresearch.events import Measured, Stamped
-from autoresearch.metric import Metric
+from autoresearch.metric import Metric, settle
 from autoresearch.plan import Plan
 from autoresearch.protocols import Console, Listener, Tree
 from autoresearch.record import RunRecord
 from autoresearch.scope import Scope
 from autoresearch.session import Brought, Session
 from autoresearch.store import SQLiteStore
-from autoresearch.trial import Change, Edit, Outcome, Proposal, Purpose, Reason, Reply, Trial
+from autoresearch.trial import Change, Edit, Outcome, Proposal, Purpose, Reply, Trial
 from autoresearch.version import VERSION
 from autoresearch.wiring import Site
 
@@ -91,9 +91,8 @@ def tally(record: RunRecord, stamped: Sequence[Stamped], metric: Metric) -> Camp
     """Count what a run of candidates that change nothing has done."""
     measured = [stamp.event for stamp in stamped if isinstance(stamp.event, Measured)]
     values = {event.trial: event.measurement.value for event in reversed(measured) if event.purpose is Purpose.SCREEN}
-    first = next((event.measurement.value for event in measured if event.measurement.value is not None), None)
-    if record.baseline is not None and first is None:
-        first = record.baseline.value
+    baseline = (event.measurement for event in measured if event.purpose is Purpose.BASELINE)
+    first = next((each.value if each.ok else settle(each, metric).value for each in baseline), None)
     naive = sum(
         value is not None and first is not None and metric.direction.better(value, first) for value in values.values()
     )

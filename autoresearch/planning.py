@@ -10,6 +10,8 @@ from autoresearch import plain
 from autoresearch.config import RunConfig
 from autoresearch.dealing import Clocking
 from autoresearch.metric import Metric, ReaderKind
+from autoresearch.noise import FACT as NOISE
+from autoresearch.noise import Picture
 from autoresearch.plan import Plan
 from autoresearch.record import RunRecord
 from autoresearch.state.canary import Canary
@@ -146,6 +148,7 @@ def checked(
         ("Measure", config.measure),
         ("Metric", f"{metric.name or 'the number'}, {metric.direction} ({how_read(metric)})" if metric else "none"),
         ("Baseline", value),
+        ("Noise", Picture.from_row(record.facts[NOISE]).words if NOISE in record.facts else "not known"),
         *gates(config),
         ("Canary", seen(config, canary.noticed)),
         ("Scope", _scope(site)),

@@ -11,6 +11,9 @@ from typing import Any
 from autoresearch.metric import Metric
 from autoresearch.trial import Trial, Usage
 
+CONFIRMATIONS = "confirmations"
+"""Under which name a run notes how many confirmations it began, won and lost."""
+
 
 class RunState(StrEnum):
     """Where a run stands."""

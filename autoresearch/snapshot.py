@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from autoresearch.metric import Metric
+from autoresearch.noise import Picture
 from autoresearch.trial import Purpose, Trial, Usage
 
 
@@ -62,6 +63,8 @@ class Snapshot:
     seconds_left: float | None = None
     usd_left: float | None = None
     plateau: bool = False
+    noise: Picture | None = None
+    """What is known of the noise; None until the baseline has its row."""
     approved: bool = False
     """The plan was agreed to; a resumed run's was."""
     elapsed_seconds: float = 0.0

@@ -98,7 +98,7 @@ def _table(found: Mapping[tuple[int, int, int], Mapping[str, Descent]]) -> Table
         "% false",
         "% of gain, median",
         "% deeper",
-        "% worse than start",
+        "% below start",
     )
     table = Table("Constants of noisy functions, averages of a run", columns)
     for noise in NOISES:

@@ -97,14 +97,15 @@ class Machine:
         self._now: deque[Event] = deque()
         self._numbers = count()
 
-    def run(self, slots: int) -> Night:
-        """From the first slot to the stop.
+    def run(self, slots: int, shared: bool = False) -> Night:
+        """From the first slot to the stop. `shared`: slots share CPUs, instead of owning a GPU each.
 
         Raises:
             RuntimeError: the state asks for nothing and has not stopped, or lands on what is not the tip.
         """
         night, trees = self.account.night, self.account.trees
-        self._now.extend([*map(SlotReady, range(slots)), SlotsComplete()])
+        self._now.extend(SlotReady(slot, "" if shared else f"GPU {slot}", shares_cpus=shared) for slot in range(slots))
+        self._now.append(SlotsComplete())
         while not night.why:
             if self._now:
                 event = self._now.popleft()
@@ -195,6 +196,7 @@ def night(
     conditions: Conditions = QUIET,
     *,
     slots: int = 8,
+    shared: bool = False,
     seed: int = 0,
     trials: int | None = None,
     hours: float | None = None,
@@ -204,11 +206,18 @@ def night(
     """One run by a rule in a landscape of a mix. Ends after so many trials or hours."""
     landscape = mix.landscape(Random(f"{seed} landscape"), copy_of(conditions))
     limits = replace(config, max_trials=trials, max_time=None if hours is None else hours * HOUR_SECONDS)
-    return search(rule, landscape, slots=slots, seed=seed, times=times, config=limits)
+    return search(rule, landscape, slots=slots, shared=shared, seed=seed, times=times, config=limits)
 
 
 def search(
-    rule: Rule, terrain: Terrain, *, slots: int = 8, seed: int = 0, times: Times = TIMES, config: RunConfig = DEFAULTS
+    rule: Rule,
+    terrain: Terrain,
+    *,
+    slots: int = 8,
+    shared: bool = False,
+    seed: int = 0,
+    times: Times = TIMES,
+    config: RunConfig = DEFAULTS,
 ) -> Night:
     """One run by a rule on any terrain; `config` says when it ends and what else the run is to know.
 
@@ -217,7 +226,7 @@ def search(
     """
     known = replace(config, objective="maximize score", measure="measure", scope=(".",), canary=False, seed=seed)
     state = rule(Began(known.to_row(), BASE_COMMIT, tree_name(BASE)), 0.0)
-    return Machine(state, terrain, times, seed).run(slots)
+    return Machine(state, terrain, times, seed).run(slots, shared)
 
 
 def copy_of(conditions: Conditions) -> Conditions:

@@ -32,7 +32,7 @@ def test_noise_is_pooled_over_all_trees_whether_or_not_they_are_still_compared_w
 ) -> None:
     archive = Archive(owners=dict.fromkeys("abcd", 1))
     for tree, value in values:
-        archive.measured(tree, value)
+        archive.measured(tree, value, 0)
     for tree in forgotten:
         archive.forget_pool(tree, 1)
     groups = [group for name in "abcd" if (group := [value for tree, value in values if tree == name])]
@@ -46,7 +46,7 @@ def test_noise_is_pooled_over_all_trees_whether_or_not_they_are_still_compared_w
 def test_where_all_repetitions_agree_the_metric_is_deterministic(trees: list[str], value: float) -> None:
     archive = Archive()
     for tree in trees:
-        archive.measured(tree, value + ord(tree))
+        archive.measured(tree, value + ord(tree), 0)
     assert archive.noise.deterministic
 
 
@@ -54,14 +54,14 @@ def test_one_disagreement_makes_it_noisy_for_good() -> None:
     archive = Archive()
     archive.disagreed([1.0, 2.0])
     for _ in range(50):
-        archive.measured("a", 3.0)
+        archive.measured("a", 3.0, 0)
     assert not archive.noise.deterministic
     assert archive.noise.dof == 50
 
 
 def test_only_its_owner_gives_a_tree_up() -> None:
     archive = Archive(owners={"a": 1, "b": 1})
-    archive.measured("a", 1.0)
+    archive.measured("a", 1.0, 0)
     archive.forget_pool("a", 2)
     archive.give_up("a", 2)
     assert archive.pools == {"a": [1.0]}

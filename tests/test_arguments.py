@@ -65,7 +65,6 @@ def test_settings_come_as_they_were_given(argv: list[str], settings: dict[str, A
         (["show", "3", "4"], "too many words after show: 4"),
         (["log", "--max-trials", "3"], "unknown option --max-trials"),
         (["init", "here"], "too many words after init: here"),
-        (["check", "--aa", "5"], "--aa: not available yet"),
         (["status", "--watch"], "--watch: not available yet"),
     ],
 )

@@ -15,7 +15,7 @@ from autoresearch.brief import Brief
 from autoresearch.config import RunConfig
 from autoresearch.coordinator import Coordinator, Parts
 from autoresearch.errors import NoSlotLeft, ProposalDeferred, ProposalFailed
-from autoresearch.events import Approved, Began, Ended, Resumed, Stamped, StopAsked
+from autoresearch.events import Approved, Began, CanaryMade, Ended, Resumed, Stamped, StopAsked
 from autoresearch.metric import Metric
 from autoresearch.protocols import Device, Request, Slot
 from autoresearch.state import Run, fold
@@ -29,7 +29,7 @@ from autoresearch.testing import (
     MemoryStore,
     RecordingListener,
 )
-from autoresearch.trial import Change, Edit, Measurement, Outcome, Reason, Trial
+from autoresearch.trial import Change, Edit, Measurement, Outcome, Purpose, Reason, Trial
 
 pytestmark = pytest.mark.anyio
 
@@ -69,12 +69,14 @@ class Night:
         slots: int | Sequence[Slot] = 2,
         repository: MemoryRepository | None = None,
         evaluate: Callable[[Files, Request], str] = show_x,
+        canary_files: tuple[str, ...] = (),
     ) -> None:
         self.repository = repository or MemoryRepository({"x.txt": b"100\n", "y.txt": b"0\n"})
         self.store = MemoryStore()
         self.listener = RecordingListener()
         self.proposer = choose if isinstance(choose, FakeProposer) else FakeProposer(choose)
         self.config = config
+        self.canary_files = canary_files
         self.slots: Sequence[Slot] = (
             [FakeSlot(number, self.repository, evaluate) for number in range(slots)]
             if isinstance(slots, int)
@@ -110,6 +112,7 @@ class Night:
             proposer_repairs=self.proposer.repairs,
             proposer_ordered=self.proposer.ordered,
             cost_bound_usd=self.proposer.cost_bound_usd,
+            canary_files=self.canary_files,
         )
         await self.store.append(Stamped(anyio.current_time(), began))
         return self.coordinator(Run(began, anyio.current_time()))
@@ -156,6 +159,20 @@ async def test_every_improvement_lands_and_every_trial_has_one_row() -> None:
     assert [trial for trial, _ in night.repository.landed] == list(range(1, 13))
     assert night.tip == b"88\n"
     assert {trial.outcome for trial in night.rows} == {Outcome.KEEP}
+
+
+async def test_the_canary_changes_nothing_but_when_the_run_is_agreed_to() -> None:
+    plain = Night(slots=1, config=replace(CONFIG, proposers=1))
+    night = Night(slots=1, config=replace(CONFIG, proposers=1), canary_files=("x.txt", "y.txt"))
+    assert await plain.pass_by() == await night.pass_by()
+    assert (night.tip, len(night.rows), night.rows[0].n) == (plain.tip, len(plain.rows), plain.rows[0].n)
+    assert [(row.number, row.value, row.reason, row.n) for row in night.rows] == [
+        (row.number, row.value, row.reason, row.n) for row in plain.rows
+    ]
+    kinds = [type(event) for event in night.listener.events]
+    measured = [getattr(event, "purpose", None) for event in night.listener.events].index(Purpose.CANARY)
+    assert kinds.index(CanaryMade) < measured < kinds.index(Approved)
+    assert kinds.count(CanaryMade) == 3
 
 
 async def test_max_trials_gives_exactly_that_many_rows_at_eight_slots() -> None:

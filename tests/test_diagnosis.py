@@ -14,7 +14,7 @@ from autoresearch.measurers.diagnosis import Surroundings, diagnose
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    root = tmp_path / "checkout"
+    root = tmp_path / "a checkout"
     root.mkdir()
     return root
 
@@ -34,7 +34,7 @@ def around(root: Path, command: str, scope: Sequence[str] = (), prefix: str = ""
 
 
 def test_absolute_paths_into_the_checkout_are_named_with_their_relative_spelling(checkout: Path) -> None:
-    command = f"sh {checkout}/run.sh; {checkout}/.venv/bin/python3 -m app --out={checkout}/deep/out"
+    command = f"sh {checkout}/run.sh; {checkout}/.venv/bin/python3 -m app -o{checkout}/deep/out {checkout}-other/x"
     assert diagnose(around(checkout, command, prefix="deep")) == [
         f"the command names {checkout}/run.sh, in your checkout: "
         "write it relative to where the run starts, as ../run.sh",
@@ -56,7 +56,7 @@ def test_what_is_no_path_or_the_systems_own_is_not_named(checkout: Path, text: s
 def test_folders_that_all_slots_share_are_named(checkout: Path, tmp_path: Path) -> None:
     target = written(tmp_path, "target/app")
     assert diagnose(around(checkout, f"make; {target}", CARGO_TARGET_DIR="/shared")) == [
-        "CARGO_TARGET_DIR is /shared, one folder for your checkout and all slots: unset it",
+        "CARGO_TARGET_DIR is /shared, one folder for your checkout and all slots: unset it for the run",
         f"the command names {target}, which your checkout and all slots share: use a path below the worktree",
     ]
     written(tmp_path, "home/.cargo/config.toml", f'[build]\ntarget-dir = "{target.parent}"\n')

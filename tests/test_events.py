@@ -40,7 +40,8 @@ KNOWN: dict[str, st.SearchStrategy[Any]] = {
     ),
 }
 KNOWN["measured"] = st.lists(
-    st.builds(Measured, st.integers(0), st.integers(0), st.sampled_from(Purpose), TEXTS, KNOWN["measurement"]), max_size=2
+    st.builds(Measured, st.integers(0), st.integers(0), st.sampled_from(Purpose), TEXTS, KNOWN["measurement"]),
+    max_size=2,
 ).map(tuple)
 BY_TYPE: dict[Any, st.SearchStrategy[Any]] = {"float": NUMBERS, "float | None": st.none() | NUMBERS}
 

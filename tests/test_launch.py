@@ -69,6 +69,7 @@ async def test_a_run_asks_one_question_and_leaves_a_summary(checkout: Path) -> N
     assert console.closed
     rows = dict(console.plans[0].rows)
     assert rows["Scope"] == "1 file: x.txt"
+    assert rows["Canary"] == "noticed (no metric)"
     assert rows["Stops"] == "after 3 trials"
     assert "Experiments run: 3\n" in console.summaries[0]
     tag = history.runs(checkout)[0].tag

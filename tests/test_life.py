@@ -46,7 +46,7 @@ def test_a_combination_starts_unmeasured_and_the_candidate_alone_with_its_screen
     assert (merged.candidate, merged.base, merged.screen, merged.fresh, merged.merged) == (both, "tip", None, (), True)
     assert merged.value == 9.0  # of the change on its parent, for want of better
     alone = replace(merged, failed=FAILED).competing_alone()
-    assert (alone.candidate, alone.screen, alone.fresh, alone.failed, alone.merged) == (OWN, 9.0, (), None, False)
+    assert (alone.candidate, alone.screen, alone.fresh, alone.failed, alone.merged) == (OWN, 9.0, (8.0, 8.5), None, False)
     assert (merged.lines, alone.lines) == (2, 0)
 
 
@@ -87,7 +87,7 @@ def test_memory_is_what_was_printed_else_the_gpus_else_the_processes(
 
 
 def test_the_landing_message_carries_what_was_measured() -> None:
-    assert landing_message(kept(), LOSS, 10.0) == (
+    assert landing_message(kept(), LOSS) == (
         "raise the learning rate\n\nval_bpb: 10 -> 8.25\n\n"
         "Autoresearch-Trial: 4\nAutoresearch-Model: claude\nMetric-Before: 10.0\nMetric-After: 8.25\n"
         "Metric-Stdev: 0.3535533905932738\nMeasurements: 3\n"
@@ -96,14 +96,14 @@ def test_the_landing_message_carries_what_was_measured() -> None:
 
 def test_a_landing_message_without_a_model_or_a_spread_leaves_their_trailers_out() -> None:
     live = replace(kept(), model="", fresh=(8.0,))
-    message = landing_message(live, replace(LOSS, name=""), 10.0)
+    message = landing_message(live, replace(LOSS, name=""))
     assert "Model" not in message and "Stdev" not in message
     assert "\n\n10 -> 8\n\n" in message
 
 
 @given(st.text(st.characters(codec="utf-8", exclude_categories=("Cc", "Cs", "Zl", "Zp")), max_size=300))
 def test_a_long_hypothesis_is_cut_in_the_subject_and_whole_below(hypothesis: str) -> None:
-    message = landing_message(replace(kept(), change=Change(hypothesis, ())), LOSS, 10.0)
+    message = landing_message(replace(kept(), change=Change(hypothesis, ())), LOSS)
     subject, *rest = message.split("\n\n")
     assert len(subject) <= 100
     assert subject == (hypothesis or "trial 4") or rest[0] == hypothesis

@@ -21,6 +21,7 @@ from autoresearch.events import (
     TimePassed,
 )
 from autoresearch.metric import Direction, Metric, Reader, ReaderKind
+from autoresearch.noise import Kind, Noise, Picture
 from autoresearch.plan import Plan
 from autoresearch.snapshot import SlotView, Snapshot
 from autoresearch.trial import Candidate, Change, Edit, Measurement, Outcome, Proposal, Purpose, Reason, Reply, Trial
@@ -28,6 +29,7 @@ from autoresearch.views import inspect, lines, planning
 from autoresearch.views.lines import Notice, Teller
 
 METRIC = Metric("val_bpb", Direction.MINIMIZE, Reader(ReaderKind.NAME, "val_bpb"))
+NOISE = Picture(Kind.NOISY, 1.0, Noise(0.1, 7))
 SNAPSHOT = Snapshot(
     at=0.0,
     began_at=0.0,
@@ -178,7 +180,7 @@ def documented() -> dict[str, set[str]]:
 def test_json_lines_are_as_documented() -> None:
     slots = (SlotView(0, "GPU 0", trial=3),)
     draining = replace(
-        SNAPSHOT, draining="--max-time reached", plateau=True, slots=slots, unseen_files=("src/old.py",)
+        SNAPSHOT, draining="--max-time reached", plateau=True, slots=slots, unseen_files=("src/old.py",), noise=NOISE
     )
     events: list[Event] = [SlotReady(0, "GPU 0"), Approved(METRIC), BUSY, Ended("--max-time reached", {"slots": 8})]
     notices = [*told(*events, snapshot=draining), *told(TimePassed(), ended=[BASELINE, KEEP])]

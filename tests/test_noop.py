@@ -28,9 +28,7 @@ def test_what_is_counted() -> None:
         (1, Purpose.CONFIRM, 7.0),
         (1, Purpose.FINAL, 2.0),
     ]
-    stamped = [
-        Stamped(0.0, Measured(trial, 0, purpose, "c", Measurement(value))) for trial, purpose, value in seen
-    ]
+    stamped = [Stamped(0.0, Measured(trial, 0, purpose, "c", Measurement(value))) for trial, purpose, value in seen]
     assert tally(RECORD, stamped, METRIC) == Campaign(candidates=3, kept=1, naive=1, measurements=5)
 
 
@@ -43,7 +41,10 @@ def test_candidates_that_change_nothing_are_not_kept_and_leave_nothing(ground: G
     """The values are noise: the n-th measurement prints the n-th number."""
     noise = [100 + (37 * number) % 11 / 10 for number in range(1, 200)]
     (ground.folder / "noise").write_text("".join(f"loss: {value}\n" for value in noise))
-    words = ["minimize loss", f"{ground.measure} > /dev/null; sed -n $(wc -l < {ground.folder}/started)p {ground.folder}/noise"]
+    words = [
+        "minimize loss",
+        f"{ground.measure} > /dev/null; sed -n $(wc -l < {ground.folder}/started)p {ground.folder}/noise",
+    ]
     before = ground.refs()
     done = ground.do("check", *words, "loss.txt", "--aa", "6", "--workers", "1", "--plain", "--metric", "loss")
     assert done.returncode == 0, done.stderr

@@ -535,7 +535,7 @@ class TestWorktrees:
     async def test_nothing_written_into_a_worktree_has_a_say_in_its_reset(self, repo: Path, tmp_path: Path) -> None:
         async with await opened(repo) as repository:
             worktree = await repository.worktree("slot-0")
-            spy = f"touch {tmp_path / 'spied'}"
+            spy = f"touch '{tmp_path / 'spied'}'"
             git(worktree, "config", "core.fsmonitor", spy)
             git(worktree, "config", "filter.spy.smudge", spy)
             git(worktree, "update-index", "--assume-unchanged", "README.md")

@@ -118,7 +118,7 @@ async def test_two_signals_at_once_stop_at_once(checkout: Path) -> None:
             os.kill(os.getpid(), signal.SIGINT)
         return put(99)
 
-    config = replace(CONFIG, measure="grep -q 100 x.txt || sleep 60; cat x.txt", metric="LOSS")
+    config = replace(CONFIG, measure="grep -q 100 x.txt || sleep 60; cat x.txt", metric="LOSS", canary=False)
     console = MemoryConsole()
     assert await launch.run(config, folder=checkout, console=console, proposer=FakeProposer(twice)) == 130
     assert "Stopped: at once, by a second signal\n" in console.summaries[0]

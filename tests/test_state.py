@@ -9,9 +9,9 @@ from random import Random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from autoresearch.noise import Noise
 from autoresearch.actions import Action, Apply, Approve, Land, MakeCanary, Measure, Merge, Propose, Wake
-from autoresearch.events import SlotReady, SlotsComplete
+from autoresearch.events import SlotsComplete
+from autoresearch.noise import Noise
 from autoresearch.trial import Change, Outcome, Purpose, Reason
 from tests.world import BASE, CONFIG, Tree, World, put, reasons
 
@@ -41,6 +41,18 @@ class Setting:
     """How many files the scope has, where there is a canary."""
     gated: bool = False
     """There are checks, a constraint, a stand-in and a holdout."""
+    timed: bool = False
+    """The metric is a duration."""
+    shares_cpus: bool = True
+    exclusive: str = "auto"
+    load: float = 0.0
+    """By how much each measurement beside it changes a value."""
+    uneven: float = 0.0
+    """By how much a slot differs from the one before it."""
+    drift: float = 0.0
+    """By how much values change in a second."""
+    foreign: float = 0.0
+    """How often others use the machine."""
     trouble: float = 0.1
     """How often something goes wrong."""
     deaths: int = 0
@@ -65,6 +77,13 @@ SETTINGS = st.builds(
     feedback=st.booleans(),
     canary_files=st.sampled_from([0, 1, 2]),
     gated=st.booleans(),
+    timed=st.sampled_from([False, False, True]),
+    shares_cpus=st.booleans(),
+    exclusive=st.sampled_from(["auto", "auto", "off", "on"]),
+    load=st.sampled_from([0.0, 0.0, 0.25, 2.0]),
+    uneven=st.sampled_from([0.0, 0.0, 0.5]),
+    drift=st.sampled_from([0.0, 0.0, 0.05]),
+    foreign=st.sampled_from([0.0, 0.3, 1.0]),
     trouble=st.sampled_from([0.0, 0.1, 0.3]),
     deaths=st.integers(0, 3),
 )
@@ -90,6 +109,8 @@ class Night:
             patience=setting.patience,
             target=setting.target,
             feedback="profile" if setting.feedback else None,
+            exclusive=setting.exclusive,
+            objective="minimize the run time" if setting.timed else "minimize loss",
         )
         if setting.gated:
             gates = {"check": ("test",), "constraint": ("mfu >= 0.4",), "screen": "quick", "holdout": "hidden"}
@@ -104,6 +125,7 @@ class Night:
             baseline_only=setting.baseline_only,
             canary_files=("a", "b")[: setting.canary_files],
             slots=setting.slots,
+            shares_cpus=setting.shares_cpus,
         )
         self.to_come = list(range(setting.slots))
 
@@ -119,7 +141,7 @@ class Night:
     def _step(self) -> None:
         world, run = self.world, self.world.run
         if self.to_come and (not world.in_flight or self._happens(0.5)):
-            world.tell(SlotReady(self.to_come.pop(self.random.randrange(len(self.to_come)))))
+            world.slot_ready(self.to_come.pop(self.random.randrange(len(self.to_come))))
             if not self.to_come:
                 world.tell(SlotsComplete())
         elif self.deaths and run.baseline.approved and self._happens(0.04):
@@ -166,7 +188,9 @@ class Night:
                 world.measure(action, Reason.EXIT)
             case Measure(purpose=Purpose.CONFIRM | Purpose.ANCHOR) if self._trouble():
                 world.measure(action, self.random.choice([Reason.TIMEOUT, Reason.CHECKS_FAILED, 4.5]))
-            case MakeCanary() | Measure() | Apply() | Approve() | Merge() | Land() | Wake():
+            case Measure():
+                world.measure(action, foreign_cpus=3.0 if self._happens(self.setting.foreign) else 0.0)
+            case MakeCanary() | Apply() | Approve() | Merge() | Land() | Wake():
                 world.answer(action)
             case _:
                 raise AssertionError(action)
@@ -197,7 +221,12 @@ class Night:
         if value is Reason.CHECKS_FAILED and self.setting.gated and not action.request.checks:
             value = 4.0
         noise = self.random.choice([-0.5, 0.0, 0.25]) if self.setting.noisy else 0.0
-        return value if isinstance(value, Reason) else value + noise
+        return value if isinstance(value, Reason) else value + noise + self._disturbance(action)
+
+    def _disturbance(self, action: Measure) -> float:
+        setting, world = self.setting, self.world
+        beside = sum(isinstance(each, Measure) for each in world.in_flight) - 1
+        return setting.load * beside + setting.uneven * action.slot + setting.drift * (world.at - world.stored[0].at)
 
     def _extra(self, tree: Tree, action: Measure) -> Mapping[str, float]:
         own = Random(f"{self.setting.seed} mfu {tree}")

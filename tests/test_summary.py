@@ -64,7 +64,7 @@ Failed ideas:
 - double the width — ERR, memory
 
 Re-measured: 0.998 -> 0.872 (improvement: -12.6%, 95% interval -12.8% to -12.5%, n = 5 + 5)
-Expected false keeps: at most 0.2 (20 candidates measured again, at 99%)
+Expected false keeps: at most 0.2 of 12 (20 confirmations; one of what is no better is passed with a probability of 1%)
 Stopped: --max-trials reached
 Time: 1h 12m
 Cost: $1.23
@@ -96,8 +96,8 @@ def test_nothing_happened() -> None:
         ({"deterministic": None}, "not known"),
         ({"config": {}}, "not known"),
         ({"config": {"confidence": 0.99, "repeats": 1}}, "not known"),
-        ({"confirmed": 1}, "at most 0.01 (1 candidate measured again, at 99%)"),
-        ({"confirmed": 5000}, "at most 12 (5000 candidates measured again, at 99%)"),
+        ({"confirmed": 1}, "at most 0.01 of 12 (1 confirmation;"),
+        ({"confirmed": 5000}, "at most 12 of 12 (5000 confirmations;"),
     ],
 )
 def test_expected_false_keeps_never_promise_more_than_is_known(changes: dict[str, object], words: str) -> None:

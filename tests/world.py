@@ -116,6 +116,8 @@ class World:
     baseline_only: bool = False
     canary_files: tuple[str, ...] = ()
     slots: int = 1
+    shares_cpus: bool = True
+    """Whether slots slow each other down."""
     at: float = 1000.0
     tick: float = 0.25
     """How long it takes to tell the run something."""
@@ -133,6 +135,12 @@ class World:
     screened: dict[Tree, int] = field(default_factory=dict)
     values: dict[tuple[int, str], list[tuple[Purpose, float]]] = field(default_factory=dict)
     """(trial, commit) to what was measured of exactly that commit for it."""
+    begun: dict[int, Measure] = field(default_factory=dict)
+    """Slot to the side of a pair that began last in it."""
+    pairs: dict[tuple[int, str, str], list[tuple[float, float]]] = field(default_factory=dict)
+    """(trial, commit, incumbent's commit) to what they gave one after the other in one slot."""
+    first_half: dict[int, float] = field(default_factory=dict)
+    """Slot to what the first side of a pair gave in it."""
     checked: set[str] = field(default_factory=set)
     """Commits that have passed the checks."""
     cancelled: list[int] = field(default_factory=list)
@@ -209,6 +217,7 @@ class World:
             case _:
                 if isinstance(action, Measure):
                     self._measure_begins(action)
+                    self._side_begins(action)
                 elif isinstance(action, Land):
                     self._land_begins(action, exact)
                 self.in_flight.append(action)
@@ -221,12 +230,28 @@ class World:
             others = [row for row in self.rows.values() if row.number != action.request.trial]
             assert str(tree) not in [row.tree for row in others if row.value is not None], f"{tree} has a row already"
         if action.purpose is Purpose.SCREEN:
-            assert self.screened.setdefault(tree, 0) == 0, f"{tree} is screened twice"
+            again = self.run.regime.exclusive and self.run.config.exclusive == "auto"
+            assert self.screened.setdefault(tree, 0) <= again, f"{tree} is screened twice"
             assert tree not in [
                 self.trees[each.commit]
                 for each in self.in_flight
                 if isinstance(each, Measure) and each.purpose is Purpose.SCREEN
             ]
+
+    def _side_begins(self, action: Measure) -> None:
+        """Both sides of a pair run in one slot, one after the other, with equal seeds; the two take turns to begin."""
+        slot = self.run.slots.states[action.slot]
+        work, before = slot.work, self.begun.pop(action.slot, None)
+        if work is None or not work.against:
+            return
+        assert work.against == self.run.tip or slot.half is not None, "a pair with an older incumbent begins"
+        if slot.half is None:
+            assert action.commit == (work.commit if work.candidate_first else work.against)
+            self.begun[action.slot] = action
+        else:
+            assert before is not None
+            assert {before.commit, action.commit} == {work.commit, work.against}
+            assert before.request.seed == action.request.seed
 
     def _land_begins(self, action: Land, exact: bool) -> None:
         """What is kept was measured as the rule demands, on exactly this commit, against the incumbent as it is."""
@@ -243,8 +268,14 @@ class World:
         if exact and repeats is None:
             assert counted[-1] == counted[-2]
         live = self.run.live[action.trial]
-        assert live.alone or self.sits_on[action.candidate] == self.run.tip
+        assert action.expected == self.tip == self.run.tip
+        assert live.alone or self.sits_on[action.candidate] == self.tip
         gain = mean(self.run.incumbent_pool) - mean(fresh or counted)
+        if self.run.regime.paired and repeats != 1:
+            pairs = list(zip(live.fresh, live.beside, strict=True))
+            assert len(pairs) >= (repeats or 2)
+            assert not [pair for pair in pairs if pair not in self.pairs[action.trial, action.candidate, self.tip]]
+            gain = mean(live.beside) - mean(live.fresh)
         assert gain > 0 or (gain == 0 and live.lines < 0) or live.verdict is Reason.SIMPLIFIED
 
     # Answering.
@@ -265,15 +296,18 @@ class World:
 
     def ready(self, slots: Iterable[int] = ()) -> None:
         for slot in slots or range(self.slots):
-            self.tell(SlotReady(slot))
+            self.slot_ready(slot)
         self.tell(SlotsComplete())
+
+    def slot_ready(self, slot: int) -> None:
+        self.tell(SlotReady(slot, shares_cpus=self.shares_cpus, cpus=2))
 
     def approve(self, max_workers: int | None = None) -> None:
         action = self.asked(Approve)
         self._answer(action, Approved(action.metric, max_workers=max_workers))
 
-    def measure(self, action: Measure, value: float | Reason | None = None) -> None:
-        """The measurement ends: with its tree's value, or the one named."""
+    def measure(self, action: Measure, value: float | Reason | None = None, foreign_cpus: float = 0.0) -> None:
+        """The measurement ends: with its tree's value, or the one named; others used so many CPUs meanwhile."""
         tree = self.trees[action.commit]
         if value is None and action.purpose is Purpose.CANARY:
             value = Reason.EXIT
@@ -288,13 +322,26 @@ class World:
             if isinstance(found, Reason)
             else Measurement(found, exit_code=0, wall_seconds=1.0, seconds_total=self.seconds)
         )
-        measurement = replace(measurement, extra=self.extra(tree, action))
+        measurement = replace(measurement, extra=self.extra(tree, action), foreign_cpus=foreign_cpus)
+        if not isinstance(found, Reason):
+            self._side_ends(action, found)
         if action.request.checks:
             measurement = replace(measurement, check_seconds=self.check_seconds)
             self.checked |= {action.commit} if found is not Reason.CHECKS_FAILED else set()
         if action.request.metric is None and not isinstance(found, Reason):
             measurement = replace(measurement, value=None, stdout=f"loss: {found!r}\n")
         self._answer(action, Measured(trial, action.slot, action.purpose, action.commit, measurement))
+
+    def _side_ends(self, action: Measure, value: float) -> None:
+        slot = self.run.slots.states[action.slot]
+        if slot.work is None or not slot.work.against:
+            return
+        if slot.half is None:
+            self.first_half[action.slot] = value
+            return
+        first, work = self.first_half[action.slot], slot.work
+        pair = (first, value) if work.candidate_first else (value, first)
+        self.pairs.setdefault((work.trial, work.commit, work.against), []).append(pair)
 
     def make_canary(self, action: MakeCanary) -> None:
         path = action.path
@@ -440,6 +487,10 @@ class World:
         limit = run.budget.limits.usd
         assert limit is None or run.budget.usd + sum(run.budget.reserved.values()) <= limit + 1e-9
         assert run.config.max_trials is None or len(self.rows) <= run.config.max_trials + 1
+        measuring = [each for each in self.in_flight if isinstance(each, Measure)]
+        one_at_a_time = run.config.exclusive == "on" or run.regime.exclusive
+        if one_at_a_time or any(slot.work and slot.work.alone for slot in run.slots.busy):
+            assert len(measuring) <= 1, "something else is measured beside what is to be alone"
         if self.stopped is None:
             for live in run.live.values():
                 self._hold_stage(live)
@@ -498,9 +549,16 @@ class World:
         if present and self.run.slots.usable:
             assert self.in_flight, f"nothing is in flight: {self.run.live}"
             ready = self.run.baseline.approved and not self.run.stopping
-            held = regime.wants_solo(self.run) or self.run.regime.alone or self.run.regime.exclusive
-            held = held or any(slot.work and slot.work.alone for slot in self.run.slots.busy)
-            assert held or not (ready and self.run.slots.free and self.run.schedule.waiting())
+            waits = ready and self.run.slots.free and self.run.schedule.waiting()
+            assert not waits or self._something_is_alone()
+
+
+    def _something_is_alone(self) -> bool:
+        """Slots stay free because something is measured alone, or will be as soon as the others are done."""
+        run, busy = self.run, self.run.slots.busy
+        queue = [work for works in run.schedule.queues.values() for work in works]
+        alone = run.regime.exclusive or any(slot.work and slot.work.alone for slot in busy)
+        return bool(busy) and (alone or regime.wants_solo(run) or any(work.alone for work in queue))
 
 
 def trial_of(action: Action) -> int | None:
@@ -521,7 +579,8 @@ def facts(run: Run) -> dict[str, object]:
         "rows": run.archive.ended,
         "owners": run.archive.owners,
         "pools": run.archive.pools,
-        "noise": run.archive.noise,
+        "noise": (run.archive.noise, run.archive.pair_noise, run.archive.fresh, run.archive.tests),
+        "regime": run.regime,
         "tip": run.tip,
         "live": run.live,
         "budget": run.budget,

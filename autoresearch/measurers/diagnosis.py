@@ -28,7 +28,8 @@ _BUILD_FILES = (
     *("package.json", "pyproject.toml", "setup.cfg", "tox.ini", "noxfile.py", "pytest.ini", "conftest.py"),
 )
 _TARGETS = ("CARGO_TARGET_DIR", "CARGO_BUILD_TARGET_DIR", "GOBIN")
-_PATH = re.compile(r"(?<![\w./~:$}-])/[^\s'\"`;|&<>()$,=*?\[\]{}:#\\]+")
+_REST = r"[^\s'\"`;|&<>()$,=*?\[\]{}:#\\]"
+_PATH = re.compile(rf"(?<![\w./~$}}-])/(?!/){_REST}+")
 _SYSTEM = re.compile(r"/(usr|bin|sbin|lib\w*|etc|dev|proc|sys|opt|nix|snap|run|Library|System|Applications)(/|$)")
 _PYTHON = re.compile(r"(python|pypy)[\d.]*$")
 _FIND = """
@@ -83,8 +84,9 @@ def _texts(place: Surroundings) -> Iterator[tuple[str, str]]:
 
 
 def _named_in_checkout(place: Surroundings) -> Iterator[str]:
+    roots = "|".join(re.escape(root) for root in place.roots)  # which may hold what no other path is seen to hold
     for where, text in _texts(place):
-        for path in _PATH.findall(text):
+        for path in re.findall(rf"((?:{roots})(?:/{_REST}*)?)(?![\w.-])", text):
             relative = inside(path, place.roots)
             if relative is not None and not _PYTHON.match(os.path.basename(path)):
                 here = os.path.relpath(relative, place.prefix or ".")
@@ -95,7 +97,7 @@ def _shared(place: Surroundings) -> Iterator[str]:
     """Folders outside of the worktree that builds may go to."""
     for name in _TARGETS:
         if os.path.isabs(place.environ.get(name, "")):
-            yield f"{name} is {place.environ[name]}, one folder for your checkout and all slots: unset it"
+            yield f"{name} is {place.environ[name]}, one folder for your checkout and all slots: unset it for the run"
     home = Path(place.environ.get("HOME", "/"))
     texts = [*_texts(place), ("~/.cargo/config.toml", _target_line(home / ".cargo" / "config.toml"))]
     for where, text in texts:

@@ -69,6 +69,10 @@ class Tests:
         """One was won."""
         return replace(self, won=self.won + 1, ended=self.ended + 1, largest_gain=max(self.largest_gain, gain))
 
+    def to_row(self) -> dict[str, int]:
+        """Plain JSON values."""
+        return {"begun": self.begun, "won": self.won, "ended": self.ended}
+
     def lost(self) -> Tests:
         """One was lost."""
         return replace(self, ended=self.ended + 1)

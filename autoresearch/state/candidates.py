@@ -86,7 +86,6 @@ def note_disagreement(run: Run, live: Live) -> None:
     values = [live.screen, live.fresh[-1]]
     if run.archive.noise.deterministic and live.screen is not None and live.screen != live.fresh[-1]:
         run.archive.disagreed([value for value in values if value is not None])
-        regime.announce(run)
 
 
 def advance_all(run: Run) -> None:

@@ -30,19 +30,22 @@ SHRUNK = 0.5
 
 def join(run: Run, live: Live) -> None:
     """A candidate is promising: it waits for its turn, the more urgently the more it promises."""
-    gain = run.metric.direction.gain(live.compared, live.screen) if live.compared and live.screen else 0.0
-    promise = SHRUNK * gain if not live.fresh or live.compared is None else _gain(run, live)
+    promise = 0.0
+    if live.fresh:
+        promise = _gain(run, live)
+    elif live.compared is not None and live.screen is not None:
+        promise = SHRUNK * run.metric.direction.gain(live.compared, live.screen)
     run.live[live.number] = replace(live, stage=Stage.QUEUED, pending=0, promise=promise)
 
 
-def start_next(run: Run) -> None:
-    """Begin confirmations, most promising first."""
-    while not run.stopping and run.baseline.recorded and _has_room(run):
-        waiting = [live for live in run.live.values() if live.stage is Stage.QUEUED]
-        if not waiting:
-            return
-        live = max(waiting, key=lambda live: (live.promise, -live.number))
-        begin(run, replace(live, stage=Stage.CONFIRMING))
+def start_next(run: Run) -> bool:
+    """Begin the most promising confirmation, where there is room for one; whether that was done."""
+    waiting = [live for live in run.live.values() if live.stage is Stage.QUEUED]
+    if run.stopping or not run.baseline.recorded or not waiting or not _has_room(run):
+        return False
+    live = max(waiting, key=lambda live: (live.promise, -live.number))
+    begin(run, replace(live, stage=Stage.CONFIRMING))
+    return True
 
 
 def _has_room(run: Run) -> bool:
@@ -82,13 +85,16 @@ def go_on(run: Run, live: Live) -> None:
     """None of its measurements is pending: decide, or queue again where the incumbent has moved meanwhile."""
     if live.alone or live.base == run.tip:
         judge(run, live)
-    elif live.fresh and live.compared is not None and _gain(run, live) <= _least_hope(run, live):
+    elif live.fresh and live.lines >= 0 and _gain(run, live) <= _least_hope(run, live):
         ending.end(run, live, Outcome.DISCARD, Reason.UNCONFIRMED)
     else:
         join(run, live)
 
 
 def _gain(run: Run, live: Live) -> float:
+    """Over what it was measured beside, else over the pool that it was compared with."""
+    if live.beside:
+        return mean(live.gains(run.metric.direction))
     return run.metric.direction.gain(live.compared or 0.0, mean(live.fresh))
 
 
@@ -101,7 +107,8 @@ def judge(run: Run, live: Live) -> None:
     if live.base != run.tip and not live.alone:
         join(run, live)
         return
-    live = replace(live, compared=regime.compared(run, live))
+    live = live.in_pairs if run.regime.paired else live
+    live = replace(live, compared=regime.compared(run, live), implausible=regime.implausible(run, live))
     run.live[live.number] = live
     verdict = acceptance.judge(_evidence(run, live), regime.noise(run), run.rule)
     match verdict.decision:
@@ -121,7 +128,7 @@ def _evidence(run: Run, live: Live) -> Evidence:
         lines=live.lines,
         topped_up=run.incumbent_tree in run.archive.unanchored,
         pairs=live.gains(run.metric.direction) if run.regime.paired else None,
-        implausible=regime.implausible(run, live),
+        implausible=live.implausible,
     )
 
 
@@ -141,7 +148,8 @@ def measure_more(run: Run, live: Live, verdict: Verdict) -> None:
         return
     commit, against = live.candidate.commit, run.tip if run.regime.paired else ""
     for index in range(verdict.candidate_runs):
-        work = Work(live.number, commit, Purpose.CONFIRM, live.n + index, against=against, alone=run.regime.alone)
+        index += live.n - live.disturbed  # a pair that is repeated keeps its place
+        work = Work(live.number, commit, Purpose.CONFIRM, index, against=against, alone=run.regime.alone)
         run.schedule.add(work)
     run.live[live.number] = replace(live, pending=verdict.candidate_runs)
     regime.top_up(run, verdict.incumbent_runs)
@@ -154,7 +162,7 @@ def compete_alone(run: Run, live: Live, reason: Reason) -> None:
     alone = replace(live.competing_alone(), compared=mean(pool))
     if alone.own_screen is not None:
         verdict = acceptance.screen(alone.own_screen, pool, 0, run.archive.noise, run.rule)
-        if verdict.decision is not Decision.DISCARD:
+        if verdict.decision is not Decision.DISCARD or regime.unpooled(run):
             join(run, alone)
             return
     ending.end(run, alone, Outcome.DISCARD, reason)

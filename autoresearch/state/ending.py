@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from autoresearch.actions import Land, Record
-from autoresearch.state import bounds, candidates, gates, life, measuring, proposals, regime
+from autoresearch.actions import Land, Note, Record
+from autoresearch.record import CONFIRMATIONS
+from autoresearch.state import bounds, candidates, gates, life, measuring, proposals
 from autoresearch.state.life import Live, Stage
 from autoresearch.trial import Outcome, Purpose, Reason
 
@@ -36,7 +37,8 @@ def landed(run: Run, live: Live, commit: str) -> None:
         run.archive.tests = run.archive.tests.with_win(run.metric.direction.gain(live.compared, live.value))
     last = live.last
     if last is not None:
-        run.archive.shown = replace(run.archive.shown, tail=last.tail, extra=last.extra, at_bound=last.at_bound)
+        at_bound = last.at_bound and live.value == last.value
+        run.archive.shown = replace(run.archive.shown, tail=last.tail, extra=last.extra, at_bound=at_bound)
     landed = replace(live, candidate=replace(live.candidate, commit=commit))
     end(run, landed, Outcome.KEEP, live.verdict or Reason.IMPROVED)
     measuring.ask_feedback(run, live.number, commit)
@@ -45,7 +47,9 @@ def landed(run: Run, live: Live, commit: str) -> None:
     for other in list(run.live.values()):
         if other.stage is Stage.CONFIRMING and (not other.alone or run.regime.paired):
             dropped = run.schedule.drop(other.number)
-            run.live[other.number] = replace(other, pending=other.pending - dropped)
+            other = replace(other, pending=other.pending - dropped)
+            # Values beside an older incumbent are no evidence of being better than this one.
+            run.live[other.number] = replace(other, fresh=(), beside=()) if other.alone else other
     candidates.advance_all(run)
 
 
@@ -56,6 +60,8 @@ def end(run: Run, live: Live, outcome: Outcome, reason: Reason, note: str = "") 
         return
     if live.fresh and outcome is not Outcome.KEEP:
         run.archive.tests = run.archive.tests.lost()
+    if live.fresh:
+        run.do(Note(CONFIRMATIONS, run.archive.tests.to_row()))
     trial = live.ended(outcome, reason, note, run.clock.at, run.metric)
     run.live.pop(live.number, None)
     run.archive.add(trial)
@@ -91,11 +97,9 @@ def record_baseline(run: Run) -> None:
     if run.baseline.recorded or not run.baseline.good:
         return
     run.baseline.recorded = True
-    regime.settle(run)
     trial = run.baseline.trial(run.baseline_values, run.given.base, run.given.base_tree, run.clock.at)
     run.archive.add(trial)
     run.do(Record(trial))
-    regime.announce(run)
     bounds.baseline_recorded(run)
     for live in list(run.live.values()):
         if live.ending is not None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from autoresearch.actions import Note
 from autoresearch.events import Measured
 from autoresearch.schedule import Work
-from autoresearch.state import finale, measuring
+from autoresearch.state import finale, measuring, regime
 from autoresearch.state.gauge import Gauge, clearly_worse, tree_of
 from autoresearch.trial import Measurement, Purpose, Reason
 
@@ -82,7 +82,7 @@ def deal(run: Run) -> bool:
     if late or not ahead(run):
         queue.clear()
     for slot in run.slots.free:
-        if queue:
+        if queue and regime.admits(run):
             measuring.start(run, slot.number, queue.popleft())
     return not run.slots.busy
 

@@ -76,6 +76,10 @@ class Live:
     seconds: float = 0.0
     worker: int | None = None
     repair: Repair | None = None
+    implausible: bool = False
+    """Its gain is too good to be true; it was confirmed even so."""
+    note: str = ""
+    """What its row says of how it was measured."""
     verdict: Reason | None = None
     """Why it lands."""
     message: str = ""
@@ -151,9 +155,15 @@ class Live:
             return replace(live, screen=measurement.value, own_screen=measurement.value)
         return replace(live, fresh=(*live.fresh, measurement.value))
 
+    @property
+    def in_pairs(self) -> Live:
+        """With those fresh values alone that have one of the incumbent beside them: the latest."""
+        return replace(self, fresh=self.fresh[len(self.fresh) - len(self.beside) :])
+
     def gains(self, direction: Direction) -> tuple[float, ...]:
         """Of its pairs."""
-        return tuple(direction.gain(before, after) for before, after in zip(self.beside, self.fresh, strict=False))
+        pairs = zip(self.beside, self.in_pairs.fresh, strict=True)
+        return tuple(direction.gain(before, after) for before, after in pairs)
 
     def ended(self, outcome: Outcome, reason: Reason, note: str, at: float, metric: Metric) -> Trial:
         """The row."""
@@ -183,7 +193,8 @@ class Live:
             memory_gb=memory_gb(last) if last else None,
             extra=last.extra if last else {},
             tail=last.tail if last else "",
-            note=note,
+            note=note or self.note,
+            implausible=self.implausible,
             ended_at=at,
         )
 

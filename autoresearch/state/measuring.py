@@ -26,7 +26,7 @@ def slot_failed(run: Run, slot: int, why: str) -> None:
     if work is not None and work.purpose is Purpose.CANARY:
         canary.queue(run, work)
     elif work is not None and work.purpose not in (Purpose.BASELINE, Purpose.SOLO):
-        run.schedule.add(work, first=True)
+        pairs.queue_again(run, work)
     run.slots.why_lost = why
     drain_without_slots(run)
 

@@ -7,17 +7,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from autoresearch import acceptance, tools
 from autoresearch import noise as noises
 from autoresearch.actions import Note
 from autoresearch.metric import ReaderKind
-from autoresearch.noise import Kind, Load, Noise, Picture
+from autoresearch.noise import FACT, Kind, Load, Noise, Picture
 from autoresearch.schedule import Work
-from autoresearch.state import measuring
-from autoresearch.state.life import Live
+from autoresearch.state import candidates, measuring
+from autoresearch.state.life import Live, Stage
 from autoresearch.trial import Measurement, Purpose, mean
 
 if TYPE_CHECKING:
@@ -35,7 +35,6 @@ IMPLAUSIBLE = 10.0
 """A gain of more than so many times the largest that was confirmed so far is too good to be true."""
 POOL_AT_LOAD = 2
 """Of an incumbent that was confirmed alone, before candidates are screened against it at the run's load."""
-FACT = "noise"
 
 
 @dataclass(slots=True)
@@ -55,6 +54,8 @@ class Regime:
     anchors: int = 0
     runs: int = 0
     """Measurements of candidates and of the incumbent, anchors among them."""
+    said: tuple[str | bool, ...] = ()
+    """What views were told last of how candidates are compared."""
 
     @property
     def paired(self) -> bool:
@@ -119,20 +120,26 @@ def _choose_exclusive(run: Run, alone: Sequence[float], loaded: Sequence[float])
     if noises.beyond_use(load, run.slots.usable):
         run.regime.exclusive, run.regime.alone = True, False
         run.archive.restart(run.given.base_tree, alone)
+        _screen_again(run)
 
 
-def settle(run: Run) -> None:
-    """The baseline is measured: say what is known of the noise."""
-    regime = run.regime
-    if run.config.exclusive == "on":
-        regime.exclusive = True
-    if not run.archive.noise.deterministic and speaks_of_time(run):
-        regime.time_like = True
+def _screen_again(run: Run) -> None:
+    """Candidates that were screened beside others are not compared with values of one at a time."""
+    for live in list(run.live.values()):
+        if live.stage is Stage.SCREENING and live.screen is not None:
+            candidates.schedule_screen(run, replace(live, screen=None, own_screen=None))
 
 
-def announce(run: Run) -> None:
-    """Say what is known of the noise, for views."""
-    run.do(Note(FACT, picture(run).to_row()))
+def look(run: Run) -> None:
+    """Say what is known of the noise, for views: first with the baseline, then whenever another way follows from it."""
+    if not run.baseline.recorded:
+        return
+    if not run.regime.time_like and not run.archive.noise.deterministic:
+        run.regime.time_like = speaks_of_time(run)
+    seen = picture(run)
+    if seen.ways != run.regime.said:
+        run.regime.said = seen.ways
+        run.do(Note(FACT, seen.to_row()))
 
 
 def picture(run: Run) -> Picture:
@@ -167,10 +174,8 @@ def noise(run: Run) -> Noise:
 def watch(run: Run) -> None:
     """Look for drift and for slots that differ, after a fresh run of the incumbent."""
     regime, fresh = run.regime, run.archive.fresh[-LATEST:]
-    differ, drift = regime.slots_differ or noises.slots_differ(fresh), regime.drifts or noises.drifts(fresh)
-    if (differ, drift) != (regime.slots_differ, regime.drifts):
-        regime.slots_differ, regime.drifts = differ, drift
-        announce(run)
+    regime.slots_differ = regime.slots_differ or noises.slots_differ(fresh)
+    regime.drifts = regime.drifts or noises.drifts(fresh)
 
 
 def wants_anchor(run: Run) -> bool:
@@ -222,8 +227,8 @@ def implausible(run: Run, live: Live) -> bool:
         return False
     if live.value == 0.0 and run.metric.reader.kind is not ReaderKind.TOOL:
         return True
-    largest, compared = run.archive.tests.largest_gain, mean(run.incumbent_pool)
-    gain = run.metric.direction.gain(compared, live.value)
+    largest = run.archive.tests.largest_gain
+    gain = run.metric.direction.gain(compared(run, live), live.value)
     return largest > 0.0 and gain > IMPLAUSIBLE * largest and not math.isclose(gain, largest)
 
 

@@ -121,7 +121,7 @@ class Run:
         self.budget = Budget(limits_of(self.config))
         self.schedule = Schedule()
         self.slots = Slots()
-        self.regime = Regime()
+        self.regime = Regime(exclusive=self.config.exclusive == "on")
         self.asking = Asking()
         self.live: dict[int, Live] = {}
         self.stopping: Stop | None = None
@@ -275,11 +275,13 @@ class Run:
         canary.advance(self)
         if self.baseline_done:
             ending.record_baseline(self)
+        regime.look(self)
         proposals.give_up_unaffordable(self)
         ending.resolve_waiting(self)
+        while confirming.start_next(self):
+            ending.resolve_waiting(self)
         if not self.stopping and self.baseline.approved and (why := self._why_stop()):
             self.drain(why)
-        confirming.start_next(self)
         measuring.give_work(self)
         if not self.stopping and self.baseline.approved:
             proposals.ask_while_wanted(self)
@@ -369,6 +371,7 @@ class Run:
             seconds_left=None if limits.seconds is None else max(0.0, limits.seconds - self.clock.elapsed_seconds),
             usd_left=self.budget.usd_left,
             plateau=self.population.plateau,
+            noise=regime.picture(self) if self.baseline.recorded else None,
             approved=self.baseline.approved,
             elapsed_seconds=self.clock.elapsed_seconds,
             unseen_files=tuple(self.canary.unseen) if self.canary.done else (),

@@ -9,6 +9,8 @@ With `--json` every line on stdout is an object `{"v": 1, "at": SECONDS_SINCE_TH
     baseline     metric, direction, value, n, stdev, commit
     trial_ended  trial, parent, status, reason, hypothesis, edits, metric, delta, n, stdev, seconds, usd, model, commit:
                  what `log --json` has
+    noise        first, and when it is measured in another way, what `status --json` has in facts.noise:
+                 kind, value, stdev, dof, slots_differ, drifts, paired, alone, exclusive, smallest_gains
     unseen_files files: replaced by rubbish, each alone, they do not change the measurement
     waiting      why: what the model's server said; empty when it answers again
     plateau      trials since the last keep are many; proposals turn to bolder changes
@@ -44,6 +46,7 @@ from autoresearch.events import (
     StopAsked,
 )
 from autoresearch.metric import Metric
+from autoresearch.noise import Picture
 from autoresearch.plan import Plan
 from autoresearch.snapshot import Snapshot
 from autoresearch.trial import Outcome, Purpose, Reason, Trial
@@ -100,6 +103,7 @@ class Teller:
         self._waiting_said_at = -_WAITING_EVERY_SECONDS
         self._draining = False
         self._plateau = False
+        self._noise: Picture | None = None
         self._unseen = False
         """It was said which files of the scope do not matter."""
         self._retired: frozenset[int] = frozenset()
@@ -110,7 +114,12 @@ class Teller:
         """What is worth a line. A snapshot is made once a second at most, and where a line needs it."""
         kept = any(trial.outcome is Outcome.KEEP for trial in ended)
         picture = None
-        if kept or isinstance(event, SlotReady | SlotFailed) or _of_canary(event) or at - self._looked_at >= _LOOK_EVERY_SECONDS:
+        if (
+            kept
+            or isinstance(event, SlotReady | SlotFailed)
+            or _of_canary(event)
+            or at - self._looked_at >= _LOOK_EVERY_SECONDS
+        ):
             picture, self._looked_at = snapshot(), at
         yield from self._waits(at, event)
         yield from _of_event(event, picture)
@@ -143,11 +152,19 @@ class Teller:
             files = ", ".join(picture.unseen_files)
             text = f"these files of the scope do not change the measurement: {_short(files)}"
             yield Notice(text, "unseen_files", {"files": list(picture.unseen_files)})
+        if picture.noise is not None and picture.noise != self._noise:
+            yield from self._says_noise(picture.noise)
         if picture.plateau and not self._plateau:
             yield Notice("plateau: nothing was kept for a while; proposals turn to bolder changes", "plateau")
         self._plateau = picture.plateau
         if picture.draining and any(slot.trial is not None for slot in picture.slots):
             yield from self._drains(picture.draining)
+
+    def _says_noise(self, noise: Picture) -> Iterator[Notice]:
+        """At the start, and when another kind of number shows; a spread that is known better is no news."""
+        told, self._noise = self._noise, noise
+        if told is None or told.ways != noise.ways:
+            yield Notice(f"noise: {noise.words}", "noise", dict(noise.to_row()))
 
     def _drains(self, why: str) -> Iterator[Notice]:
         if not self._draining:
@@ -220,6 +237,8 @@ def _of_trial(trial: Trial, picture: Snapshot | None) -> Notice:
         text += f", gain {trial.delta:+.4g}"
     if trial.outcome is Outcome.KEEP and picture and picture.baseline is not None and picture.best is not None:
         text += f", now {plain.improvement(picture.baseline, picture.best)} against the baseline"
+    if trial.implausible:
+        text += ", which is too good to be true: look at its diff"
     return Notice(f"{text}: {_short(trial.hypothesis) or '(no hypothesis)'}", "trial_ended", inspect.log_line(trial))
 
 

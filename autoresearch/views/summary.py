@@ -6,7 +6,9 @@ import shlex
 
 from autoresearch import plain, results
 from autoresearch.comparison import FACT, Comparison
-from autoresearch.record import RunRecord, RunState
+from autoresearch.noise import FACT as NOISE
+from autoresearch.noise import Kind
+from autoresearch.record import CONFIRMATIONS, RunRecord, RunState
 from autoresearch.results import short_commit
 from autoresearch.trial import Outcome, Trial
 from autoresearch.views import gates
@@ -86,17 +88,19 @@ def _remeasured(record: RunRecord) -> str:
 
 
 def _false_keeps(record: RunRecord) -> str:
-    """A bound: each confirmed candidate that is no better passes with a probability of at most 1 - confidence."""
-    if record.deterministic:
+    """A bound: of so many confirmations, each of what is no better passes with a probability of 1 - confidence."""
+    if record.facts.get(NOISE, {}).get("kind") == Kind.DETERMINISTIC or record.deterministic:
         return "0 (the metric is deterministic)"
     confidence, kept = record.config.get("confidence"), record.outcomes.get(Outcome.KEEP, 0)
     if kept == 0:
         return "0 (nothing was kept)"
     if record.deterministic is None or confidence is None or record.config.get("repeats") == 1:
         return "not known (nothing was measured twice)"
-    bound = min(float(kept), record.confirmed * (1.0 - confidence))
-    candidates = "1 candidate" if record.confirmed == 1 else f"{record.confirmed} candidates"
-    return f"at most {plain.number(bound, 2)} ({candidates} measured again, at {plain.number(100 * confidence)}%)"
+    tests = int(record.facts.get(CONFIRMATIONS, {}).get("begun", record.confirmed))
+    bound = plain.number(min(float(kept), tests * (1.0 - confidence)), 2)
+    wrong = plain.number(100 * (1.0 - confidence), 3)
+    tested = "1 confirmation" if tests == 1 else f"{tests} confirmations"
+    return f"at most {bound} of {kept} ({tested}; one of what is no better is passed with a probability of {wrong}%)"
 
 
 def _stopped(record: RunRecord) -> str:
