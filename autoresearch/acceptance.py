@@ -199,7 +199,8 @@ def smallest_gains(noise: Noise, confidence: float, paired: bool) -> list[tuple[
     for look, share in zip(LOOKS, SPENT, strict=True):
         pool = look if paired else pool_for(look)
         error = noise.stdev * (math.sqrt(1 / look) if paired else math.sqrt(1 / look + 1 / pool))
-        quantile = student_t_quantile(1 - (1 - confidence) * share, noise.dof) + student_t_quantile(0.8, noise.dof)
+        dof = noise.dof + look - 1  # its own runs tell of the spread, too
+        quantile = student_t_quantile(1 - (1 - confidence) * share, dof) + student_t_quantile(0.8, dof)
         rows.append((look + pool, quantile * error))
     return rows
 

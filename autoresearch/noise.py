@@ -225,10 +225,10 @@ class Picture:
             yield "confirmed in interleaved pairs" + (" while nothing else is measured" if self.alone else "")
 
     def _costs(self) -> Iterator[str]:
-        """The least and the most that a confirmation spends; what takes a spread of its own is not known yet."""
+        """Half way through a confirmation, and at its end; before that only far larger gains show."""
         known = [(count, gain) for count, gain in self.smallest if math.isfinite(gain)]
         if known:
-            (few, large), (many, small) = known[0], known[-1]
+            (few, large), (many, small) = known[len(known) // 2], known[-1]
             yield f"a gain of {plain.number(large, 3)} shows in {few} measurements, {plain.number(small, 3)} in {many}"
 
     def to_row(self) -> Mapping[str, Any]:

@@ -25,7 +25,7 @@ AROUND: dict[str, tuple[Drift, Sequence[float]]] = {
     "uneven": (Still(), [0.5, -0.5] * 8),
 }
 """What else there is beside the noise: a drift of all slots, and what each slot adds."""
-OFTENER = 8
+OFTENER = 16
 """How many times as many runs there are where a figure is promised."""
 PROMISED = ("gaussian", "student_t3")
 RIVALS = ("naive", "stale", "two_sigma")
@@ -41,7 +41,7 @@ def report(
 ) -> Report:
     """Measure it, in so many runs of each condition, and oftener where a figure is promised."""
     began = time.monotonic()
-    nights = nights or (2 if quick else 40)
+    nights = nights or (1 if quick else 12)
     sums = gather(_cases(nights, trials, noises), processes)
     tables = [_noops(sums, noises), *(_planted(sums, noises, around) for around in AROUND), _rivals(sums)]
     tables.append(_campaigns(sums, noises))

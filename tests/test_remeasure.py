@@ -64,3 +64,20 @@ def test_ctrl_c_leaves_nothing_and_a_kill_is_swept_up(ground: Ground) -> None:
         assert process.returncode == (130 if end is signal.SIGINT else -end), complaint
         assert len(list(homes.glob("*/*"))) == left
     until(lambda: not ground.processes())
+
+
+def test_the_first_ctrl_c_at_the_end_of_a_run_leaves_the_rest_out(ground: Ground) -> None:
+    """What was measured counts, and the run has ended as it would have."""
+    words = (*ground.words, "--yes", "--plain", "--workers", "1", "--proposers", "1", "--no-canary")
+    proposer = ("--proposer", ground.replay(95))
+    ground.do(*words, *proposer, "--tag", "whole")
+    before, count = ground.started(), ground.started() - 10
+    with ground.held(after=before + count + 4):
+        process = ground.start(*words, *proposer, "--tag", "t")
+        until(lambda: ground.started() == before + count + 5)
+        process.send_signal(signal.SIGINT)
+        until(lambda: ground.events("StopAsked") == 2)
+    said, complaint = process.communicate()
+    assert process.returncode == 0, complaint
+    assert "Re-measured: 100 -> 95 (improvement: -5.0%, exact, n = 3 + 2)\n" in said
+    assert "Stopped: proposals exhausted\n" in said

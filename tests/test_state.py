@@ -46,7 +46,7 @@ class Setting:
     shares_cpus: bool = True
     exclusive: str = "auto"
     load: float = 0.0
-    """By how much each measurement beside it changes a value."""
+    """By how much other measurements change a value."""
     uneven: float = 0.0
     """By how much a slot differs from the one before it."""
     drift: float = 0.0
@@ -225,8 +225,9 @@ class Night:
 
     def _disturbance(self, action: Measure) -> float:
         setting, world = self.setting, self.world
-        beside = sum(isinstance(each, Measure) for each in world.in_flight) - 1
-        return setting.load * beside + setting.uneven * action.slot + setting.drift * (world.at - world.stored[0].at)
+        work = world.run.slots.states[action.slot].work
+        alone = setting.slots == 1 or world.run.regime.exclusive or (work is not None and work.alone)
+        return (0.0 if alone else setting.load) + setting.uneven * action.slot + setting.drift * (world.at - world.stored[0].at)
 
     def _extra(self, tree: Tree, action: Measure) -> Mapping[str, float]:
         own = Random(f"{self.setting.seed} mfu {tree}")

@@ -271,7 +271,7 @@ class World:
         assert action.expected == self.tip == self.run.tip
         assert live.alone or self.sits_on[action.candidate] == self.tip
         gain = mean(self.run.incumbent_pool) - mean(fresh or counted)
-        if self.run.regime.paired and repeats != 1:
+        if self.run.regime.paired and repeats != 1 and (repeats or not exact):
             pairs = list(zip(live.fresh, live.beside, strict=True))
             assert len(pairs) >= (repeats or 2)
             assert not [pair for pair in pairs if pair not in self.pairs[action.trial, action.candidate, self.tip]]

@@ -107,6 +107,7 @@ def judge(run: Run, live: Live) -> None:
     if live.base != run.tip and not live.alone:
         join(run, live)
         return
+    regime.look(run)  # a first disagreement may ask for pairs
     live = live.in_pairs if run.regime.paired else live
     live = replace(live, compared=regime.compared(run, live), implausible=regime.implausible(run, live))
     run.live[live.number] = live

@@ -102,7 +102,8 @@ class Live:
 
     @property
     def merged(self) -> bool:
-        return self.own is not None and self.candidate is not None and self.candidate != self.own
+        """What is measured is a combination: another tree than its own."""
+        return self.own is not None and self.candidate is not None and self.candidate.tree != self.own.tree
 
     def applied(self, candidate: Candidate) -> Live:
         """The change became a commit on its parent; it is to be screened."""

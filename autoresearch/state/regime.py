@@ -54,7 +54,7 @@ class Regime:
     anchors: int = 0
     runs: int = 0
     """Measurements of candidates and of the incumbent, anchors among them."""
-    said: tuple[str | bool, ...] = ()
+    said: tuple[bool, ...] = ()
     """What views were told last of how candidates are compared."""
 
     @property
@@ -134,12 +134,13 @@ def look(run: Run) -> None:
     """Say what is known of the noise, for views: first with the baseline, then whenever another way follows from it."""
     if not run.baseline.recorded:
         return
-    if not run.regime.time_like and not run.archive.noise.deterministic:
-        run.regime.time_like = speaks_of_time(run)
-    seen = picture(run)
-    if seen.ways != run.regime.said:
-        run.regime.said = seen.ways
-        run.do(Note(FACT, seen.to_row()))
+    regime, exact = run.regime, run.archive.noise.deterministic
+    if not exact and not regime.time_like and (not regime.said or regime.said[0]):
+        regime.time_like = speaks_of_time(run)
+    ways = (exact, regime.time_like, regime.slots_differ, regime.drifts, regime.alone, regime.exclusive)
+    if ways != regime.said:
+        regime.said = ways
+        run.do(Note(FACT, picture(run).to_row()))
 
 
 def picture(run: Run) -> Picture:

@@ -165,7 +165,7 @@ def _facts(trial: Trial, holdout: str) -> str:
         ("Operator", str(trial.operator or "")),
         ("Commit", trial.commit or "-"),
         ("Lines", f"+{trial.added} -{trial.removed}"),
-        ("Files", ", ".join(plain.one_line(edit.path) for edit in trial.edits)),
+        ("Files", ", ".join(dict.fromkeys(plain.one_line(edit.path) for edit in trial.edits))),
         ("Measured", f"{plain.times(trial.n)}, {plain.duration(trial.seconds)}" if trial.n else "never"),
         ("Slot", "" if trial.worker is None else str(trial.worker)),
         ("Memory", "" if trial.memory_gb is None else f"{trial.memory_gb:.1f} GB"),
