@@ -17,7 +17,7 @@ LOOKS = (2, 3, 4, 6, 8)
 SPENT = (0.01, 0.05, 0.24, 0.30, 0.40)
 """How the error, 1 - confidence, is shared by the looks (Bonferroni). Early looks get little: what passes them passes
 by far, so that the stored gain is not the luck of the first two runs (as in O'Brien and Fleming, 1979)."""
-HOPELESS = (1.35, 1.75, 2.0, 2.25)
+HOPELESS = (1.2, 1.7, 2.0, 2.25)
 """A gain of fewer standard errors than this ends a confirmation early; each look but the last has one."""
 POOL = 4
 """Measurements of the incumbent that a confirmation wants beside it."""
@@ -148,24 +148,26 @@ def _look(evidence: Evidence, noise: Noise, rule: Rule) -> Verdict:
         return keep(Reason.IMPROVED)
     last = place == len(looks) - 1
     if evidence.lines < 0:
-        return _look_at_shorter(gain, error, noise, runs, None if last else looks[place + 1])
+        more = None if last else looks[place + 1] - runs
+        return _look_at_shorter(gain, error, noise, evidence.pairs is not None, more)
     if last or gain <= HOPELESS[place] * error:
         return discard(Reason.UNCONFIRMED)
     upcoming = looks[place + 1]
     return measure(upcoming - runs, _pool_wanted(pool_for(upcoming), evidence, rule))
 
 
-def _look_at_shorter(gain: float, error: float, noise: Noise, runs: int, upcoming: int | None) -> Verdict:
+def _look_at_shorter(gain: float, error: float, noise: Noise, paired: bool, more: int | None) -> Verdict:
     """Fewer lines are worth a keep where they cost nothing.
 
     Not worse by a standard deviation of one measurement, with 95% confidence: a test of non-inferiority at the last
-    look alone.
+    look alone. `more` fresh runs lead to the next look.
     """
-    if gain <= -error - noise.stdev / 2:
+    deviation = noise.stdev / math.sqrt(2) if paired else noise.stdev
+    if gain <= -error - deviation / 2:
         return discard(Reason.UNCONFIRMED)
-    if upcoming is not None:
-        return measure(upcoming - runs)
-    if gain - student_t_quantile(0.95, noise.dof) * error > -noise.stdev:
+    if more is not None:
+        return measure(more)
+    if gain - student_t_quantile(0.95, noise.dof) * error > -deviation:
         return keep(Reason.SIMPLIFIED)
     return discard(Reason.UNCONFIRMED)
 

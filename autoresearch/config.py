@@ -127,7 +127,7 @@ class RunConfig:
         "measure one at a time: auto, on or off",
         read.choice("auto", "on", "off"),
         metavar="WHEN",
-        later=True,
+        fixed=True,
     )
 
     max_trials: int | None = option(STOPPING, None, "stop after N trials", read.whole(0), metavar="N")

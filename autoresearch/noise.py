@@ -148,14 +148,17 @@ def _off_tree_means(values: Sequence[Fresh]) -> list[float]:
     return [value.value - means[value.tree] for value in values]
 
 
-def load_matters(alone: Sequence[float], loaded: Sequence[float]) -> bool:
-    """Whether the unchanged code gives clearly another value at the run's load than alone: Student's t-test at 1%."""
+def load_matters(alone: Sequence[float], loaded: Sequence[float], alarm: float = 0.01) -> bool:
+    """Whether the unchanged code gives clearly another value at the run's load than alone: Student's t-test.
+
+    `alarm`: how probable it may be that it says so by chance.
+    """
     if len(alone) < 2 or len(loaded) < 2:
         return False
     spread = Noise().with_group(alone).with_group(loaded)
     error = spread.stdev * math.sqrt(1 / len(alone) + 1 / len(loaded))
     difference = abs(mean(loaded) - mean(alone))
-    return difference > 0.0 and difference > student_t_quantile(0.995, spread.dof) * error
+    return difference > 0.0 and difference > student_t_quantile(1 - alarm / 2, spread.dof) * error
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from dataclasses import replace
 from random import Random
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autoresearch.acceptance import Decision, Evidence, Rule, judge, min_gain, screen
+from autoresearch.acceptance import (
+    Decision,
+    Evidence,
+    Rule,
+    Verdict,
+    judge,
+    measure,
+    min_gain,
+    screen,
+    smallest_gains,
+)
 from autoresearch.distributions import student_t_quantile
 from autoresearch.metric import Direction
 from autoresearch.noise import Noise
-from autoresearch.trial import Reason
+from autoresearch.trial import Reason, mean
 
 DOWN = Rule(Direction.MINIMIZE)
 EXACT = Noise()
@@ -117,19 +130,125 @@ def test_maximizing_is_minimizing_mirrored(gain: float, stdev: float, dof: int) 
     assert up == down
 
 
-def test_no_op_candidates_are_seldom_kept() -> None:
-    random, kept = Random(7), 0
-    for _ in range(1500):
-        pool = [random.gauss(0, 1) for _ in range(4)]
-        fresh: list[float] = []
-        while True:
-            verdict = judge(Evidence(None, fresh, pool), NOISY, DOWN)
-            if verdict.decision is not Decision.MEASURE:
-                break
-            fresh += [random.gauss(0, 1) for _ in range(verdict.candidate_runs)]
-            pool += [random.gauss(0, 1) for _ in range(verdict.incumbent_runs)]
-        kept += verdict.decision is Decision.KEEP
-    assert kept <= 1500 * 0.01
+Draw = Callable[[Random], float]
+
+
+def gauss(random: Random) -> float:
+    return random.gauss(0.0, 1.0)
+
+
+def heavy(random: Random) -> float:
+    """Student's t with three degrees of freedom."""
+    return random.gauss(0, 1) / math.sqrt(random.gammavariate(1.5, 2.0) / 3)
+
+
+def high_tail(random: Random) -> float:
+    return random.expovariate(1.0)
+
+
+def low_tail(random: Random) -> float:
+    return -random.expovariate(1.0)
+
+
+def failed(random: Random) -> float:
+    """How many of twenty tests fail."""
+    return float(sum(random.random() < 0.1 for _ in range(20)))
+
+
+def flaky(random: Random) -> float:
+    """The same number, but for one time in seven."""
+    return 10.0 if random.random() < 6 / 7 else 8.0
+
+
+def confirm(
+    random: Random, draw: Draw, rule: Rule, *, paired: bool, gain: float = 0.0, lines: int = 0
+) -> tuple[Verdict, float]:
+    """A confirmation without a screen, from a baseline of eight values on: the verdict, and the gain that it stores."""
+    pool, fresh, beside = [draw(random) for _ in range(8)], list[float](), list[float]()
+    noise, of_pairs = Noise().with_group(pool), Noise()
+    while True:
+        gains = [before - after for before, after in zip(beside, fresh, strict=True)] if paired else None
+        known = noise.of_differences(of_pairs) if paired else noise
+        verdict = judge(Evidence(None, fresh, pool, lines, pairs=gains), known, rule)
+        if verdict.decision is not Decision.MEASURE:
+            return verdict, mean(beside if paired else pool) - mean(fresh or pool)
+        for _ in range(verdict.candidate_runs):
+            after = draw(random) - gain
+            if paired:
+                before = draw(random)
+                gains = [one - other for one, other in zip(beside, fresh, strict=True)]
+                of_pairs = of_pairs.with_value(gains, before - after)
+                beside.append(before)
+            else:
+                noise = noise.with_value(fresh, after)
+            fresh.append(after)
+        for _ in range(verdict.incumbent_runs):
+            pool.append(draw(random))
+            noise = noise.with_value(pool[:-1], pool[-1])
+
+
+def kept_of(times: int, draw: Draw, rule: Rule = DOWN, **changes: Any) -> list[float]:
+    """The stored gains of those of so many candidates that are kept."""
+    random = Random(7)
+    ends = [confirm(random, draw, rule, **changes) for _ in range(times)]
+    return [gain for verdict, gain in ends if verdict.decision is Decision.KEEP]
+
+
+@pytest.mark.parametrize("paired", [False, True])
+@pytest.mark.parametrize("draw", [gauss, heavy, high_tail, low_tail, failed, flaky])
+def test_no_op_candidates_are_kept_no_oftener_than_the_confidence_allows(draw: Draw, paired: bool) -> None:
+    assert len(kept_of(1000, draw, paired=paired)) <= 10 + 2 * math.sqrt(10)
+
+
+@pytest.mark.parametrize("paired", [False, True])
+@pytest.mark.parametrize(("confidence", "allowed"), [(0.9, 100), (0.999, 1)])
+def test_the_whole_test_holds_the_confidence_that_was_asked_for(
+    confidence: float, allowed: int, paired: bool
+) -> None:
+    rule = Rule(Direction.MINIMIZE, confidence)
+    assert len(kept_of(1000, gauss, rule, paired=paired)) <= allowed + 2 * math.sqrt(allowed)
+
+
+@pytest.mark.parametrize(("draw", "stdev"), [(gauss, 1.0), (heavy, math.sqrt(3))])
+def test_clear_gains_are_kept_and_stored_as_what_they_are(draw: Draw, stdev: float) -> None:
+    """Three deviations are found, and what is stored for two and for three is not the luck of the few."""
+    for gain, power in ((2.0, 0.4), (3.0, 0.85)):
+        stored = kept_of(400, draw, paired=False, gain=gain * stdev)
+        assert len(stored) >= power * 400
+        assert abs(mean(stored) / stdev - gain) <= 0.3
+
+
+def test_fewer_lines_are_kept_where_they_cost_nothing_and_seldom_where_they_cost_a_deviation() -> None:
+    for paired in (False, True):
+        assert len(kept_of(300, gauss, paired=paired, lines=-2)) >= 0.3 * 300
+        assert len(kept_of(300, gauss, paired=paired, lines=-2, gain=-1.0)) <= 15 + 2 * math.sqrt(15)
+
+
+def test_an_implausible_gain_needs_three_equal_values_where_the_metric_is_deterministic() -> None:
+    second = Evidence(0.0, (0.0,), [10.0] * 3, implausible=True)
+    assert (judge(second, EXACT, DOWN).decision, judge(second, EXACT, DOWN).candidate_runs) == (Decision.MEASURE, 1)
+    assert judge(replace(second, fresh=(0.0, 0.0)), EXACT, DOWN).reason is Reason.IMPROVED
+    assert judge(replace(second, screen=None, fresh=(0.0, 0.0)), EXACT, DOWN).decision is Decision.MEASURE
+
+
+@pytest.mark.parametrize("repeats", [2, 5, 20])
+def test_so_many_repeats_decide_at_once_and_hold_the_confidence(repeats: int) -> None:
+    rule = Rule(Direction.MINIMIZE, repeats=repeats)
+    before = Evidence(1.0, (0.0,) * (repeats - 1), [10.0])
+    assert judge(before, NOISY, rule) == measure(1)
+    assert judge(replace(before, fresh=(0.0,) * repeats), NOISY, rule).reason is Reason.IMPROVED
+    assert len(kept_of(500, gauss, rule, paired=False)) <= 5 + 2 * math.sqrt(5)
+
+
+def test_pairs_need_no_pool() -> None:
+    assert judge(Evidence(5.0, (), [10.0], pairs=()), NOISY, DOWN) == measure(2)
+    assert judge(Evidence(5.0, (1.0, 1.0), [10.0], pairs=(9.0, 9.0)), NOISY, DOWN).reason is Reason.IMPROVED
+
+
+@given(st.integers(2, 60), st.floats(0.5, 0.999), st.booleans())
+def test_more_measurements_tell_a_smaller_gain(dof: int, confidence: float, paired: bool) -> None:
+    rows = smallest_gains(Noise(1.0, dof), confidence, paired)
+    assert rows == sorted(rows) and [gain for _, gain in rows] == sorted((gain for _, gain in rows), reverse=True)
 
 
 def test_one_repeat_decides_a_combination_by_its_one_fresh_run() -> None:

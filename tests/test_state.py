@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from random import Random
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -13,7 +14,7 @@ from autoresearch.actions import Action, Apply, Approve, Land, MakeCanary, Measu
 from autoresearch.events import SlotsComplete
 from autoresearch.noise import Noise
 from autoresearch.trial import Change, Outcome, Purpose, Reason
-from tests.world import BASE, CONFIG, Tree, World, put, reasons
+from tests.world import BASE, CONFIG, Tree, World, begun, measuring, proposed, put, reasons
 
 COST_USD = 0.25
 """What a proposal costs at most."""
@@ -142,7 +143,7 @@ class Night:
         world, run = self.world, self.world.run
         if self.to_come and (not world.in_flight or self._happens(0.5)):
             world.slot_ready(self.to_come.pop(self.random.randrange(len(self.to_come))))
-            if not self.to_come:
+            if not self.to_come and world.stopped is None:
                 world.tell(SlotsComplete())
         elif self.deaths and run.baseline.approved and self._happens(0.04):
             self._die()
@@ -227,7 +228,8 @@ class Night:
         setting, world = self.setting, self.world
         work = world.run.slots.states[action.slot].work
         alone = setting.slots == 1 or world.run.regime.exclusive or (work is not None and work.alone)
-        return (0.0 if alone else setting.load) + setting.uneven * action.slot + setting.drift * (world.at - world.stored[0].at)
+        seconds = world.at - world.stored[0].at
+        return (0.0 if alone else setting.load) + setting.uneven * action.slot + setting.drift * seconds
 
     def _extra(self, tree: Tree, action: Measure) -> Mapping[str, float]:
         own = Random(f"{self.setting.seed} mfu {tree}")
@@ -264,20 +266,6 @@ def test_no_night_loses_or_repeats_a_trial_keeps_too_early_or_gets_stuck(setting
 # Single laws, each with the shortest story that breaks it.
 
 
-def begun(world: World) -> World:
-    """The baseline is measured, the plan agreed to, and the first proposals are asked for."""
-    world.ready()
-    world.settle()
-    return world
-
-
-def proposed(world: World, trial: int, change: Change, parent: int | None = None) -> None:
-    """The proposal arrives and is applied."""
-    world.propose(world.asked(Propose, trial), change, parent=parent)
-    if any(isinstance(each, Apply) and each.trial == trial for each in world.in_flight):
-        world.apply(world.asked(Apply, trial))
-
-
 def test_a_change_that_changes_nothing_repeats_the_baseline_even_before_that_has_its_row() -> None:
     world = World(replace(CONFIG, max_trials=1))
     world.ready()
@@ -306,8 +294,11 @@ def test_a_twin_leaves_the_values_of_the_incumbent_alone() -> None:
     assert world.run.incumbent_pool == before == [6.0] * 3
 
 
-def test_a_combination_that_is_given_up_may_be_measured_by_whoever_waits_for_it() -> None:
+def test_a_combination_that_is_given_up_may_be_measured_by_whoever_waits_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Trial 2 is merged to the tree that trial 4 proposes; then trial 3 lands, and it goes on with that one."""
+    monkeypatch.setattr(confirming, "LIKELY_WINS", 9.0)  # all are confirmed at once
     world = begun(World(replace(CONFIG, max_trials=4), slots=4))
     for trial, change in ((1, put("a", 2)), (2, put("b", 2)), (3, put("a", 1))):
         proposed(world, trial, change)
@@ -341,11 +332,6 @@ def test_a_combination_that_lost_is_not_measured_for_another_trial() -> None:
     proposed(world, 3, Change("both", (*put("a", 2).edits, *put("b", 2).edits)))
     world.settle()
     assert (world.rows[3].reason, world.rows[3].value) == (Reason.DUPLICATE, 99.0)
-
-
-def measuring(world: World, trial: int) -> Measure:
-    """One measurement of a trial that is under way."""
-    return next(each for each in world.in_flight if isinstance(each, Measure) and each.request.trial == trial)
 
 
 def test_a_repair_that_changes_nothing_is_the_crash_that_it_was() -> None:
@@ -400,6 +386,7 @@ def test_a_landing_that_a_kill_interrupts_is_asked_for_with_the_same_message() -
     live = world.run.live[1]
     assert live.message == message
     world.run.archive.pools[world.run.given.base_tree].pop()
+    world.run.archive.fresh.pop()
     world.run.archive.noise = Noise(0.0, 2)
     world.kill_and_resume()
     assert world.asked(Land).message == message

@@ -600,3 +600,22 @@ def facts(run: Run) -> dict[str, object]:
 def reasons(rows: Sequence[Trial] | dict[int, Trial]) -> dict[int, Reason]:
     trials = rows.values() if isinstance(rows, dict) else rows
     return {trial.number: trial.reason for trial in trials if trial.number}
+
+
+def begun(world: World) -> World:
+    """The baseline is measured, the plan agreed to, and the first proposals are asked for."""
+    world.ready()
+    world.settle()
+    return world
+
+
+def proposed(world: World, trial: int, change: Change, parent: int | None = None) -> None:
+    """The proposal arrives and is applied."""
+    world.propose(world.asked(Propose, trial), change, parent=parent)
+    if any(isinstance(each, Apply) and each.trial == trial for each in world.in_flight):
+        world.apply(world.asked(Apply, trial))
+
+
+def measuring(world: World, trial: int) -> Measure:
+    """One measurement of a trial that is under way."""
+    return next(each for each in world.in_flight if isinstance(each, Measure) and each.request.trial == trial)

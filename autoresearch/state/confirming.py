@@ -1,7 +1,8 @@
 """The merge queue: promising candidates are confirmed against the incumbent as it is now, the most promising first.
 
 A win makes every confirmation beside it one against an older incumbent, whose runs are then superseded. So a further
-one begins only where those under way are likely to come to nothing, or where a slot would idle.
+one begins only where those under way are likely to come to nothing: a candidate that is superseded again and again is
+measured often, and each new test of it is one more that it may fail.
 """
 
 from __future__ import annotations
@@ -53,8 +54,7 @@ def _has_room(run: Run) -> bool:
     if under_way[Stage.LANDING]:
         return False
     active = under_way[Stage.CONFIRMING] + under_way[Stage.MERGING]
-    idle = len(run.slots.free) - run.schedule.waiting() - under_way[Stage.MERGING]
-    return idle > 0 or active * run.archive.tests.win_share < LIKELY_WINS
+    return active * run.archive.tests.win_share < LIKELY_WINS
 
 
 def begin(run: Run, live: Live) -> None:
@@ -86,7 +86,7 @@ def go_on(run: Run, live: Live) -> None:
     if live.alone or live.base == run.tip:
         judge(run, live)
     elif live.fresh and live.lines >= 0 and _gain(run, live) <= _least_hope(run, live):
-        ending.end(run, live, Outcome.DISCARD, Reason.UNCONFIRMED)
+        lost(run, live, Reason.UNCONFIRMED)
     else:
         join(run, live)
 

@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 def slot_failed(run: Run, slot: int, why: str) -> None:
     """The machine failed under a slot."""
-    work = run.slots.fail(slot, why, run.clock.at)
     run.baseline.stale.discard(slot)
-    if work is not None and work.purpose is Purpose.CANARY:
-        canary.queue(run, work)
-    elif work is not None and work.purpose not in (Purpose.BASELINE, Purpose.SOLO):
-        pairs.queue_again(run, work)
+    for work in run.slots.fail(slot, why, run.clock.at):
+        if work.purpose is Purpose.CANARY:
+            canary.queue(run, work)
+        elif work.purpose not in (Purpose.BASELINE, Purpose.SOLO):
+            pairs.queue_again(run, work)
     run.slots.why_lost = why
     drain_without_slots(run)
 

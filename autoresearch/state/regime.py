@@ -25,8 +25,10 @@ if TYPE_CHECKING:
 
 SOLOS = 2
 """How often the baseline is measured alone, to see whether load changes its value."""
-SOLOS_UNDER_LOAD = 4
-"""How often where it does: screens side by side may then be beyond use."""
+SOLOS_TO_BE_SURE = 4
+"""How often where it seems to: much follows from it."""
+SUSPICION, ALARM = 0.01, 0.002
+"""How probable it may be that load seems to matter by chance: after the first of these runs, and after all of them."""
 ANCHORS = 8
 """About one run in so many is a fresh run of the incumbent."""
 LATEST = 400
@@ -101,11 +103,10 @@ def solo_measured(run: Run, measurement: Measurement) -> None:
         return
     regime.solo.append(measurement)
     alone, loaded = _values(regime.solo), _values(run.baseline.good)
-    matters = noises.load_matters(alone, loaded)
-    if len(regime.solo) >= (SOLOS_UNDER_LOAD if matters and run.config.exclusive == "auto" else SOLOS):
-        regime.solo_done = True
-        regime.time_like = matters
-        regime.alone = matters
+    certain = len(regime.solo) >= SOLOS_TO_BE_SURE
+    matters = noises.load_matters(alone, loaded, ALARM if certain else SUSPICION)
+    if certain or (len(regime.solo) >= SOLOS and not matters):
+        regime.solo_done, regime.time_like, regime.alone = True, matters, matters
         if matters and run.config.exclusive == "auto":
             _choose_exclusive(run, alone, loaded)
 

@@ -88,7 +88,7 @@ class Slots:
         """The first half of a pair ended there."""
         self.states[number] = replace(self.states[number], half=measurement)
 
-    def fail(self, number: int, why: str, at: float) -> Work | None:
+    def fail(self, number: int, why: str, at: float) -> list[Work]:
         """The machine failed; return what has to be measured again. A slot that fails twice in a row is retired.
 
         What failed twice is held as the slot's suspect while the slot proves itself.
@@ -99,11 +99,11 @@ class Slots:
             self.states[number] = replace(
                 state, work=None, since=at, failures=failures, retired=why, suspect=None, half=None
             )
-            return state.suspect or work
+            return [each for each in (work, state.suspect) if each]
         work = replace(work, losses=work.losses + 1) if work else None
         suspect = work if work and work.losses >= FAILURES_BEFORE_RETIRED else None
         self.states[number] = replace(state, work=None, since=at, failures=failures, suspect=suspect, half=None)
-        return None if suspect else work
+        return [work] if work and not suspect else []
 
     def acquit(self, number: int) -> Work | None:
         """The slot has measured the incumbent since its machine failed; return what then was the candidate's fault."""
