@@ -22,6 +22,7 @@ import pytest
 
 from autoresearch.acceptance import POOL
 from autoresearch.events import Event, Landed, Measured, Merged, TakenOver, event_from_row
+from autoresearch.state.pairs import REPEATED
 from autoresearch.trial import Purpose, mean
 from tests.checkouts import made
 from tests.ground import Ground
@@ -131,7 +132,7 @@ def each_keep_was_measured_beside_the_one_before(ground: Ground) -> None:
             assert {before} == {parent for event in fresh for parent in parents[event.commit]}
         values = [event.measurement.value or 0.0 for event in fresh]
         means = [mean(values[place:]) for place in range(len(values) - 1)]  # pairs that were disturbed don't count
-        assert float(rows[str(keep.trial)]["loss"]) in [pytest.approx(each) for each in means]
+        assert float(list(rows[str(keep.trial)].values())[1]) in [pytest.approx(each) for each in means]
 
 
 def _measured(events: Sequence[Event]) -> Iterator[Measured]:
@@ -252,7 +253,8 @@ else:
     others = max(others, len(os.listdir(now)) - 1)
 value = sum(knobs.values()) + LOAD * others + noise
 with open(os.path.join(folder, "log"), "a") as file:
-    print(began, time.monotonic(), slot, os.environ["AUTORESEARCH_SEED"], knobs["a"], value, file=file)
+    seed, tree = os.environ["AUTORESEARCH_SEED"], texts["a"] + texts["b"]
+    print(began, time.monotonic(), slot, seed, tree.replace("\\n", "/"), value, sep="\\t", file=file)
 print("loss:", value)
 """
 """Each measurement that runs at the same moment makes the value worse by LOAD."""
@@ -266,7 +268,7 @@ class Stay:
     ended: float
     slot: str
     seed: int
-    knob: float
+    tree: str
     value: float
 
 
@@ -274,8 +276,8 @@ def stays(folder: Path) -> list[Stay]:
     """By when they began."""
     found = []
     for line in (folder / "log").read_text().splitlines():
-        began, ended, slot, seed, knob, value = line.split()
-        found.append(Stay(float(began), float(ended), slot, int(seed), float(knob), float(value)))
+        began, ended, slot, seed, tree, value = line.split("\t")
+        found.append(Stay(float(began), float(ended), slot, int(seed), tree, float(value)))
     return sorted(found, key=lambda stay: stay.began)
 
 
@@ -291,17 +293,69 @@ def test_what_load_distorts_is_confirmed_alone_by_turns_in_one_slot(tmp_path: Pa
     baseline, win = (float(row["loss"]) for row in knobs.ground.rows() if row["status"] == "keep")
     assert 99 < baseline < 101 and 59 < win < 61
 
-    seen, purposes = stays(tmp_path), [event for event in _measured(stored(knobs.ground))]
-    fresh = {event.measurement.value for event in purposes if event.trial == 2 and event.purpose is Purpose.CONFIRM}
-    places = [place for place, stay in enumerate(seen) if stay.knob == 50 and stay.value in fresh]
-    print(seen, places)
+    seen = stays(tmp_path)
+    pairs = [place for place, stay in enumerate(seen) if stay.tree == "50/10/" and 0 < stay.seed < 1000]
+    assert len(pairs) >= 2
+    for place in pairs:
+        candidate, others = seen[place], seen[:place] + seen[place + 1 :]
+        assert all(other.ended < candidate.began or candidate.ended < other.began for other in others)
+        incumbent = seen[place + (1 if candidate.seed % 2 == 0 else -1)]  # they take turns to begin
+        assert (incumbent.tree, incumbent.slot, incumbent.seed) == ("90/10/", candidate.slot, candidate.seed)
+        assert incumbent.value < 101 and candidate.value < 61
+    assert len({seen[place].seed % 2 for place in pairs}) == 2
 
 
 def test_exclusive_measures_one_at_a_time(tmp_path: Path) -> None:
     knobs = made_of(tmp_path, CROWD.replace("SLOTS, LOAD = 3", "SLOTS, LOAD = 0"), {"a": 90, "b": 10})
     lines = knobs.ground.replay(turned("b", "10 nothing"), turned("a", 50))
-    knobs.run(*TAG, "--workers", "2", "--exclusive", "on", "--proposer", lines)
-    assert knobs.ends() == [("discard", "equal"), ("keep", "improved")]
+    said = knobs.run(*TAG, "--workers", "2", "--exclusive", "on", "--proposer", lines)
+    assert [end for end, _ in knobs.ends()] == ["discard", "keep"]
     assert all(before.ended < after.began for before, after in pairwise(stays(tmp_path)))
-    assert len({stay.slot for stay in stays(tmp_path)}) == 2
-    assert "measured one at a time" in str(knobs.noise()) or knobs.noise()["exclusive"]
+    assert "; measured one at a time" in said and knobs.noise()["exclusive"]
+
+
+BUSY = """\
+hertz = os.sysconf("SC_CLK_TCK")
+
+
+def used(pid):
+    with open(f"/proc/{pid}/stat") as file:
+        return sum(int(word) for word in file.read().rpartition(")")[2].split()[11:13]) / hertz
+
+
+busy = open(os.path.join(folder, "busy")).read()
+enough = used(busy) + 0.15
+end = time.monotonic() + 60
+while time_of_tree > 0 and used(busy) < enough and time.monotonic() < end:
+    time.sleep(0.01)
+print("seconds:", sum(knobs.values()) + noise)
+"""
+"""A measurement lasts until a busy process outside the run has had its share."""
+
+
+@contextmanager
+def busy(folder: Path) -> Iterator[None]:
+    """A process that uses what CPU time it gets; `folder` holds its number."""
+    process = subprocess.Popen([sys.executable, "-SEc", "while True: pass"])
+    try:
+        (folder / "busy").write_text(str(process.pid))
+        yield
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.skipif(not Path("/proc/stat").exists(), reason="needs /proc/stat, which is not there")
+def test_pairs_beside_which_others_use_the_machine_are_repeated_and_then_marked(tmp_path: Path) -> None:
+    knobs = made_of(tmp_path, BUSY, {"a": 90, "b": 10})
+    with busy(tmp_path):
+        lines = knobs.ground.replay(turned("a", 50))
+        process = knobs.ground.start("minimize seconds", *knobs.words[1:], *ONE, "--repeats", "2", "--proposer", lines)
+        out, err = process.communicate(timeout=120)
+    assert (process.returncode, err) == (0, "")
+    each_keep_was_measured_beside_the_one_before(knobs.ground)
+    marked = "other programs used the machine while it was compared"
+    assert f"trial 1 kept (improved: {marked}) " in out
+    assert marked in knobs.ground.do("show", "1").stdout
+    pairs = [event for event in _measured(stored(knobs.ground)) if event.purpose is Purpose.CONFIRM]
+    assert len(pairs) == REPEATED + 2

@@ -202,7 +202,7 @@ def test_a_gain_ten_times_the_largest_or_an_exact_nothing_is_implausible() -> No
     live = replace(world.run.live[1], screen=0.0)
     assert regime.implausible(world.run, live)
     world.settle()
-    assert world.run.archive.tests.largest_gain == 1.0
+    assert world.run.archive.confirmations.largest_gain == 1.0
     proposed(world, 2, put("b", 0))
     live = world.run.live[2]
     assert not regime.implausible(world.run, replace(live, screen=-4.0))

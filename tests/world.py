@@ -579,7 +579,7 @@ def facts(run: Run) -> dict[str, object]:
         "rows": run.archive.ended,
         "owners": run.archive.owners,
         "pools": run.archive.pools,
-        "noise": (run.archive.noise, run.archive.pair_noise, run.archive.fresh, run.archive.tests),
+        "noise": (run.archive.noise, run.archive.pair_noise, run.archive.fresh, run.archive.confirmations),
         "regime": run.regime,
         "tip": run.tip,
         "live": run.live,

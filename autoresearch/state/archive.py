@@ -47,7 +47,7 @@ class Shown:
 
 
 @dataclass(frozen=True, slots=True)
-class Tests:
+class Confirmations:
     """Confirmations: how many were begun, and how many of those that ended ended as a win."""
 
     begun: int = 0
@@ -61,11 +61,11 @@ class Tests:
         """How probable it is that one is won: Laplace's rule of succession with one loss more."""
         return (self.won + 1) / (self.ended + 3)
 
-    def beginning(self) -> Tests:
+    def beginning(self) -> Confirmations:
         """One more has its first fresh run."""
         return replace(self, begun=self.begun + 1)
 
-    def with_win(self, gain: float) -> Tests:
+    def with_win(self, gain: float) -> Confirmations:
         """One was won."""
         return replace(self, won=self.won + 1, ended=self.ended + 1, largest_gain=max(self.largest_gain, gain))
 
@@ -73,7 +73,7 @@ class Tests:
         """Plain JSON values."""
         return {"begun": self.begun, "won": self.won, "ended": self.ended}
 
-    def lost(self) -> Tests:
+    def lost(self) -> Confirmations:
         """One was lost."""
         return replace(self, ended=self.ended + 1)
 
@@ -102,7 +102,7 @@ class Archive:
     """The spread of a pair's difference, pooled over all candidates."""
     fresh: list[Fresh] = field(default_factory=list)
     """Fresh values in the order of time."""
-    tests: Tests = Tests()
+    confirmations: Confirmations = Confirmations()
 
     def add(self, trial: Trial) -> None:
         """Take an ended trial in."""

@@ -73,7 +73,7 @@ def candidate_measured(run: Run, live: Live, event: Measured, *, pooled: bool = 
     elif event.purpose is Purpose.CONFIRM and live.candidate is not None and live.fresh:
         note_disagreement(run, live)
         if len(live.fresh) == 1:
-            run.archive.tests = run.archive.tests.beginning()
+            run.archive.confirmations = run.archive.confirmations.beginning()
         if pooled:
             run.archive.measured(live.candidate.tree, live.fresh[-1], event.slot)
     run.live[live.number] = live

@@ -54,7 +54,7 @@ def _has_room(run: Run) -> bool:
     if under_way[Stage.LANDING]:
         return False
     active = under_way[Stage.CONFIRMING] + under_way[Stage.MERGING]
-    return active * run.archive.tests.win_share < LIKELY_WINS
+    return active * run.archive.confirmations.win_share < LIKELY_WINS
 
 
 def begin(run: Run, live: Live) -> None:
@@ -136,7 +136,7 @@ def _evidence(run: Run, live: Live) -> Evidence:
 def lost(run: Run, live: Live, reason: Reason) -> None:
     """It is no better than the incumbent: a combination's candidate may still beat it alone."""
     if live.merged and not live.alone:
-        run.archive.tests = run.archive.tests.lost()
+        run.archive.confirmations = run.archive.confirmations.lost()
         candidates.conclude(run, live, Outcome.DISCARD, reason)
         compete_alone(run, live, Reason.SUPERSEDED)
     else:

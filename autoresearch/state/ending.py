@@ -34,7 +34,9 @@ def landed(run: Run, live: Live, commit: str) -> None:
     if not live.fresh and live.screen is not None:
         run.archive.measured(live.candidate.tree, live.screen, live.worker or 0)
     if live.value is not None and live.compared is not None:
-        run.archive.tests = run.archive.tests.with_win(run.metric.direction.gain(live.compared, live.value))
+        run.archive.confirmations = run.archive.confirmations.with_win(
+            run.metric.direction.gain(live.compared, live.value)
+        )
     last = live.last
     if last is not None:
         at_bound = last.at_bound and live.value == last.value
@@ -59,9 +61,9 @@ def end(run: Run, live: Live, outcome: Outcome, reason: Reason, note: str = "") 
         run.live[live.number] = replace(live, stage=Stage.ENDING, ending=(outcome, reason, note))
         return
     if live.fresh and outcome is not Outcome.KEEP:
-        run.archive.tests = run.archive.tests.lost()
+        run.archive.confirmations = run.archive.confirmations.lost()
     if live.fresh:
-        run.do(Note(CONFIRMATIONS, run.archive.tests.to_row()))
+        run.do(Note(CONFIRMATIONS, run.archive.confirmations.to_row()))
     trial = live.ended(outcome, reason, note, run.clock.at, run.metric)
     run.live.pop(live.number, None)
     run.archive.add(trial)

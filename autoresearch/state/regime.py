@@ -229,7 +229,7 @@ def implausible(run: Run, live: Live) -> bool:
         return False
     if live.value == 0.0 and run.metric.reader.kind is not ReaderKind.TOOL:
         return True
-    largest = run.archive.tests.largest_gain
+    largest = run.archive.confirmations.largest_gain
     gain = run.metric.direction.gain(compared(run, live), live.value)
     return largest > 0.0 and gain > IMPLAUSIBLE * largest and not math.isclose(gain, largest)
 
