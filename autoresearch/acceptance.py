@@ -17,7 +17,7 @@ LOOKS = (2, 3, 4, 6, 8)
 SPENT = (0.01, 0.05, 0.24, 0.30, 0.40)
 """How the error, 1 - confidence, is shared by the looks (Bonferroni). Early looks get little: what passes them passes
 by far, so that the stored gain is not the luck of the first two runs (as in O'Brien and Fleming, 1979)."""
-HOPELESS = (1.2, 1.7, 2.0, 2.25)
+HOPELESS = (1.3, 1.75, 2.0, 2.25)
 """A gain of fewer standard errors than this ends a confirmation early; each look but the last has one."""
 POOL = 4
 """Measurements of the incumbent that a confirmation wants beside it."""

@@ -24,7 +24,7 @@ from autoresearch.acceptance import POOL
 from autoresearch.events import Event, Landed, Measured, Merged, TakenOver, event_from_row
 from autoresearch.state.pairs import REPEATED
 from autoresearch.trial import Purpose, mean
-from tests.checkouts import made
+from tests.checkouts import made, whole
 from tests.ground import Ground
 
 TAG = ("--tag", "t", "--yes", "--plain", "--no-canary")
@@ -328,7 +328,7 @@ enough = used(busy) + 0.15
 end = time.monotonic() + 60
 while time_of_tree > 0 and used(busy) < enough and time.monotonic() < end:
     time.sleep(0.01)
-print("seconds:", sum(knobs.values()) + noise)
+print("latency:", sum(knobs.values()) + noise)
 """
 """A measurement lasts until a busy process outside the run has had its share."""
 
@@ -350,7 +350,7 @@ def test_pairs_beside_which_others_use_the_machine_are_repeated_and_then_marked(
     knobs = made_of(tmp_path, BUSY, {"a": 90, "b": 10})
     with busy(tmp_path):
         lines = knobs.ground.replay(turned("a", 50))
-        process = knobs.ground.start("minimize seconds", *knobs.words[1:], *ONE, "--repeats", "2", "--proposer", lines)
+        process = knobs.ground.start("minimize latency", *knobs.words[1:], *ONE, "--repeats", "2", "--proposer", lines)
         out, err = process.communicate(timeout=120)
     assert (process.returncode, err) == (0, "")
     each_keep_was_measured_beside_the_one_before(knobs.ground)
@@ -359,3 +359,69 @@ def test_pairs_beside_which_others_use_the_machine_are_repeated_and_then_marked(
     assert marked in knobs.ground.do("show", "1").stdout
     pairs = [event for event in _measured(stored(knobs.ground)) if event.purpose is Purpose.CONFIRM]
     assert len(pairs) == REPEATED + 2
+
+
+# A copy that is measured.
+
+
+def test_an_editable_install_into_the_checkout_is_led_to_the_slot_and_improves(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That one which cannot be led is refused is in test_sees_edits."""
+    home, venv = tmp_path_factory.mktemp("home"), tmp_path_factory.mktemp("venv") / "venv"
+    git = {"GIT_CONFIG_COUNT": "2", "GIT_CONFIG_KEY_0": "user.name", "GIT_CONFIG_VALUE_0": "Jo"}
+    git |= {"GIT_CONFIG_KEY_1": "user.email", "GIT_CONFIG_VALUE_1": "jo@example.org", "GIT_OPTIONAL_LOCKS": "0"}
+    env = {"PATH": f"{venv}/bin:{os.environ['PATH']}", "VIRTUAL_ENV": str(venv), "HOME": str(home)}
+    env |= git | {"XDG_CACHE_HOME": str(home / "cache"), "PYTHONDONTWRITEBYTECODE": "1"}
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", venv], check=True)
+    files = {"src/shop/__init__.py": "", "src/shop/prices.py": "TOTAL = 100\n"}
+    bench = {"bench.py": "from shop.prices import TOTAL\nprint('total:', TOTAL)\n"}
+    checkout = made(tmp_path_factory, env, files | bench)
+    (site,) = venv.glob("lib/python*/site-packages")
+    (site / "shop.pth").write_text(f"{checkout.root}/src\n")
+    lines = checkout.replay(("cheaper", whole("src/shop/prices.py", "TOTAL = 90\n")))
+    words = ("minimize total", "python bench.py", "src", "--tag", "t", "--yes", "--plain", "--workers", "2")
+    ended = checkout.do(*words, "--proposer", lines)
+    assert ended.code == 0
+    print(ended.out)
+    assert "Canary noticed (crash, exit 1)" in ended.plan
+    assert ended.verdicts[1] == ("keep", "improved", "cheaper")
+
+
+# What is known before the first trial.
+
+
+def test_noise_is_said_first_and_what_check_measured_is_taken_over(tmp_path: Path) -> None:
+    knobs = made_of(tmp_path, 'print("loss:", sum(knobs.values()) + noise)\n', {"a": 90, "b": 10})
+    checked = knobs.ground.do("check", *knobs.words, "--workers", "1", "--no-canary", "--plain")
+    assert checked.returncode == 0
+    noise = "noisy, standard deviation 0.265 (2 degrees of freedom)"
+    assert f"Noise {noise}; a gain of " in " ".join(checked.stdout.split())
+    lines = knobs.ground.replay(turned("a", 50))
+    out = knobs.run(*ONE, "--json", "--proposer", lines)
+    said = [json.loads(line) for line in out.splitlines()]
+    names = [line["event"] for line in said]
+    assert names.index("noise") < names.index("trial_ended")
+    told = said[names.index("noise")]
+    assert (told["kind"], told["dof"], told["stdev"]) == ("noisy", 2, pytest.approx(0.265, abs=0.001))
+    assert knobs.noise().keys() <= told.keys()
+    print(json.dumps(said[0], indent=1))
+    events = stored(knobs.ground)
+    assert any(isinstance(event, TakenOver) and len(event.measured) == 3 for event in events)
+    assert not [event for event in events if isinstance(event, Measured) and event.purpose is Purpose.BASELINE]
+
+
+# Measured again.
+
+
+def test_the_headline_is_measured_again_and_so_is_any_trial(tmp_path: Path) -> None:
+    knobs = made_of(tmp_path, 'print("loss:", sum(knobs.values()) + noise)\n', {"a": 90, "b": 10})
+    lines = knobs.ground.replay(turned("a", 50), turned("a", 40))
+    out = knobs.run(*ONE, "--max-trials", "1", "--proposer", lines)
+    print(out)
+    again = knobs.ground.do("replay", "1", "--repeats", "3")
+    print(again.stdout, again.stderr)
+    refs, runs = knobs.ground.refs(), sorted((knobs.ground.root / ".autoresearch").iterdir())
+    report = knobs.ground.do("check", *knobs.words, "--workers", "1", "--no-canary", "--plain", "--aa", "6")
+    print(report.stdout, report.stderr)
+    assert (knobs.ground.refs(), sorted((knobs.ground.root / ".autoresearch").iterdir())) == (refs, runs)
