@@ -192,14 +192,16 @@ def _gain(evidence: Evidence, noise: Noise, runs: int, rule: Rule) -> tuple[floa
     return gain, noise.stdev * math.sqrt(1 / runs + 1 / len(evidence.incumbent))
 
 
-def smallest_gains(noise: Noise, confidence: float, paired: bool) -> list[tuple[int, float]]:
+def smallest_gains(
+    noise: Noise, confidence: float, *, paired: bool, repeats: int | None = None
+) -> list[tuple[int, float]]:
     """(measurements, gain) for each look: what a confirmation tells from noise with a power of 80%.
 
     Measurements of the candidate and of the incumbent together; a pool that is there already costs less.
     """
     rows = []
-    for look, share in zip(LOOKS, SPENT, strict=True):
-        pool = look if paired else pool_for(look)
+    for look, share in zip(LOOKS, SPENT, strict=True) if repeats is None else [(repeats, 1.0)]:
+        pool = look if paired or repeats is not None else pool_for(look)
         error = noise.stdev * (math.sqrt(1 / look) if paired else math.sqrt(1 / look + 1 / pool))
         dof = noise.dof + look - 1  # its own runs tell of the spread, too
         quantile = student_t_quantile(1 - (1 - confidence) * share, dof) + student_t_quantile(0.8, dof)

@@ -190,6 +190,8 @@ class Picture:
     value: float
     """The mean of the unchanged code's values, as trials are compared with it."""
     noise: Noise
+    slots: Sequence[float] = ()
+    """The mean of the unchanged code's values in each slot that measured it."""
     slots_differ: bool = False
     drifts: bool = False
     paired: bool = False
@@ -212,12 +214,14 @@ class Picture:
         if self.kind is Kind.DETERMINISTIC:
             said = f"none in {self.noise.dof + 1} measurements: deterministic so far"
             return f"{said}; measured one at a time" if self.exclusive else said
-        spread = f"standard deviation {plain.number(self.noise.stdev, 3)} ({self.noise.dof} degrees of freedom)"
+        degrees = f"{self.noise.dof} degree{'' if self.noise.dof == 1 else 's'} of freedom"
+        spread = f"standard deviation {plain.number(self.noise.stdev, 3)} ({degrees})"
         return "; ".join([f"{self.kind}, {spread}", *self._disturbances(), *self._ways(), *self._costs()])
 
     def _disturbances(self) -> Iterator[str]:
-        if self.slots_differ:
-            yield "slots differ"
+        if len(self.slots) > 1:
+            low, high = plain.number(min(self.slots), 4), plain.number(max(self.slots), 4)
+            yield f"slots {'differ' if self.slots_differ else 'agree so far'} ({low} to {high})"
         if self.drifts:
             yield "it drifts"
 
@@ -232,7 +236,8 @@ class Picture:
         known = [(count, gain) for count, gain in self.smallest if math.isfinite(gain)]
         if known:
             (few, large), (many, small) = known[len(known) // 2], known[-1]
-            yield f"a gain of {plain.number(large, 3)} shows in {few} measurements, {plain.number(small, 3)} in {many}"
+            more = f", {plain.number(small, 3)} in {many}" if many > few else ""
+            yield f"a gain of {plain.number(large, 3)} shows in {few} measurements{more}"
 
     def to_row(self) -> Mapping[str, Any]:
         """Plain JSON values."""
@@ -241,6 +246,7 @@ class Picture:
             "value": self.value,
             "stdev": self.noise.stdev,
             "dof": self.noise.dof,
+            "slots": list(self.slots),
             "slots_differ": self.slots_differ,
             "drifts": self.drifts,
             "paired": self.paired,
@@ -256,4 +262,5 @@ class Picture:
         """What `to_row` made."""
         flags = {name: row[name] for name in ("slots_differ", "drifts", "paired", "alone", "exclusive")}
         smallest = tuple((each["measurements"], each["gain"]) for each in row["smallest_gains"])
-        return cls(Kind(row["kind"]), row["value"], Noise(row["stdev"], row["dof"]), **flags, smallest=smallest)
+        spread = Noise(row["stdev"], row["dof"])
+        return cls(Kind(row["kind"]), row["value"], spread, tuple(row["slots"]), **flags, smallest=smallest)

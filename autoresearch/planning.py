@@ -87,7 +87,7 @@ def unbounded(config: RunConfig) -> bool:
 def stop_conditions(config: RunConfig) -> Iterator[str]:
     """What the user named, in words."""
     if config.max_trials is not None:
-        yield f"after {config.max_trials} trials"
+        yield f"after {config.max_trials} trial{'' if config.max_trials == 1 else 's'}"
     if config.max_time is not None:
         yield f"after {plain.duration(config.max_time)}"
     if config.max_cost is not None and not math.isinf(config.max_cost):

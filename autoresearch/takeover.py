@@ -38,7 +38,8 @@ async def find(site: Site) -> tuple[TakenOver | None, str]:
         return None, ""
     measured, age = found
     count = len(measured)
-    return TakenOver(tuple(measured)), f"measured {plain.times(count)} by check, {plain.duration(age)} ago"
+    said = f"the first of {count} that check measured, {plain.duration(age)} ago"
+    return TakenOver(tuple(measured)), said
 
 
 def machine_name(machine: Machine) -> str:

@@ -16,7 +16,6 @@ import shlex
 import signal
 import sqlite3
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -30,6 +29,7 @@ import psutil
 import pytest
 
 from autoresearch import cli
+from tests.forked import Forked
 
 T = TypeVar("T")
 PATIENCE_SECONDS = 60.0
@@ -94,17 +94,9 @@ class Ground:
         )
         return done.stdout
 
-    def start(self, *words: str, folder: Path | None = None, **more: str) -> subprocess.Popen[str]:
+    def start(self, *words: str, folder: Path | None = None, **more: str) -> Forked:
         """The program, not waited for."""
-        return subprocess.Popen(
-            [sys.executable, "-m", "autoresearch", *words],
-            cwd=folder or self.root,
-            env=self.environment | more,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        return Forked(words, folder or self.root, self.environment | more)
 
     def do(self, *words: str, folder: Path | None = None, **more: str) -> subprocess.CompletedProcess[str]:
         """The program, to its end, in this process."""
@@ -248,7 +240,7 @@ def loss(value: float, path: str = "loss.txt") -> dict[str, Any]:
     return {"hypothesis": f"loss {value:g}", "edits": [{"path": path, "content": f"loss: {value:g}\n"}]}
 
 
-def until(what: Callable[[], T], process: subprocess.Popen[str] | None = None) -> T:
+def until(what: Callable[[], T], process: Forked | None = None) -> T:
     """Wait until something is so; a process that should bring it about must live meanwhile."""
     end = time.monotonic() + PATIENCE_SECONDS
     while not (value := what()):
@@ -260,7 +252,7 @@ def until(what: Callable[[], T], process: subprocess.Popen[str] | None = None) -
     return value
 
 
-def kill(process: subprocess.Popen[str]) -> None:
+def kill(process: Forked) -> None:
     """End it as a power cut would."""
     process.send_signal(signal.SIGKILL)
     process.communicate()

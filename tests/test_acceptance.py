@@ -247,7 +247,7 @@ def test_pairs_need_no_pool() -> None:
 
 @given(st.integers(2, 60), st.floats(0.5, 0.999), st.booleans())
 def test_more_measurements_tell_a_smaller_gain(dof: int, confidence: float, paired: bool) -> None:
-    rows = smallest_gains(Noise(1.0, dof), confidence, paired)
+    rows = smallest_gains(Noise(1.0, dof), confidence, paired=paired)
     assert rows == sorted(rows) and [gain for _, gain in rows] == sorted((gain for _, gain in rows), reverse=True)
 
 

@@ -50,6 +50,11 @@ def test_a_combination_starts_unmeasured_and_the_candidate_alone_with_its_screen
     assert (merged.lines, alone.lines) == (2, 0)
 
 
+def test_a_combination_that_is_its_own_tree_is_none() -> None:
+    """Its parent's tree is the incumbent's, though the commit is another: it has no second chance alone."""
+    assert not kept().rebased(Candidate("again", OWN.tree), "tip").merged
+
+
 def test_the_row_of_a_keep() -> None:
     row = kept().ended(Outcome.KEEP, Reason.IMPROVED, "", 99.0, LOSS)
     assert (row.number, row.parent, row.operator, row.hypothesis) == (4, 2, Operator.IMPROVE, CHANGE.hypothesis)

@@ -78,5 +78,5 @@ def test_views_see_the_values_that_the_tables_have() -> None:
     archive, seen = world.run.archive, world.run.snapshot()
     best = archive.trial(seen.incumbent)
     assert best is not None and seen.best == best.value
-    archive.measured(world.run.given.base_tree, 1e6)
+    archive.measured(world.run.given.base_tree, 1e6, 0)
     assert world.run.snapshot().baseline == seen.baseline == archive.ended[0].value

@@ -118,10 +118,11 @@ def test_git_is_missing_or_old(ground: Ground) -> None:
 
 
 def _process(ground: Ground, **more: str) -> subprocess.CompletedProcess[str]:
-    """A run in a process of its own."""
-    process = ground.start(*RUN, *MUTATE, **more)
-    out, err = process.communicate()
-    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+    """A run in a process that has not imported anything before."""
+    words = [sys.executable, "-m", "autoresearch", *RUN, *MUTATE]
+    return subprocess.run(
+        words, cwd=ground.root, env=ground.environment | more, stdin=subprocess.DEVNULL, capture_output=True, text=True
+    )
 
 
 def test_a_folder_that_is_gone(ground: Ground) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from itertools import cycle
 
-from autoresearch.actions import Land, Measure
+import pytest
+
+from autoresearch.actions import Land, Measure, Merge
 from autoresearch.state.pairs import DISTURBED, REPEATED
 from autoresearch.trial import Outcome, Purpose, Reason
 from tests.world import CONFIG, Tree, World, begun, measuring, proposed, put, reasons
@@ -15,10 +17,10 @@ FOREIGN_CPUS = 2.0
 """What others use where they disturb."""
 
 
-def timed(slots: int = 1, max_trials: int = 1) -> World:
+def timed(slots: int = 1, max_trials: int = 1, worth: float = 4.0) -> World:
     """The metric is a duration with a little noise: what is promising is confirmed in pairs."""
     noise = cycle([0.0, 0.2, -0.1, 0.1, -0.2])
-    values = {(1, 3): 4.0, (0, 3): 2.0, (3, 1): 4.0, (1, 1): 2.0}
+    values = {(1, 3): worth, (0, 3): 3.0, (3, 1): 4.0, (1, 1): 2.0}
 
     def value(tree: Tree, action: Measure) -> float:
         return values.get(tree, 6.0) + next(noise)
@@ -121,15 +123,16 @@ def test_an_incumbent_that_fails_beside_it_three_times_leaves_it_unconfirmed() -
 
 
 def test_a_pair_that_others_disturb_is_repeated_in_its_place() -> None:
-    world = timed()
+    world = timed(worth=5.7)
     proposed(world, 1, put("a", 1))
     begin_pairs(world)
     for _ in range(2):
         world.measure(world.asked(Measure), foreign_cpus=FOREIGN_CPUS)
     assert (world.run.live[1].disturbed, world.run.live[1].beside) == (1, ())
-    assert [side for side, _, _ in sides(world)] == ["incumbent", "candidate", "candidate", "incumbent"]
+    begun_sides = [side for side, _, _ in sides(world)]
+    assert begun_sides[:6] == ["incumbent", "candidate", "candidate", "incumbent", "incumbent", "candidate"]
     world.settle()
-    assert (world.rows[1].outcome, world.rows[1].n, world.rows[1].note) == (Outcome.KEEP, 4, "")
+    assert world.rows[1].note == ""
 
 
 def test_after_four_disturbed_pairs_further_ones_count_and_the_trial_says_so() -> None:
@@ -141,12 +144,16 @@ def test_after_four_disturbed_pairs_further_ones_count_and_the_trial_says_so() -
     assert (world.rows[1].outcome, world.rows[1].note) == (Outcome.KEEP, DISTURBED)
 
 
-def test_a_pair_that_is_under_way_when_another_lands_says_nothing_of_the_new_incumbent() -> None:
+@pytest.mark.parametrize("second", [False, True])
+def test_a_pair_that_is_under_way_when_another_lands_says_nothing_of_the_new_incumbent(second: bool) -> None:
     world = timed(slots=4, max_trials=2)
     proposed(world, 1, put("a", 1))
     proposed(world, 2, put("b", 1))
     for trial in (1, 2):
         world.measure(measuring(world, trial))
+    for each in [each for each in world.in_flight if isinstance(each, Measure) and not not_of(world, each, trial=2)]:
+        if second:
+            world.measure(each)
     while not any(isinstance(each, Land) for each in world.in_flight):
         mine = [each for each in world.in_flight if isinstance(each, Measure) and not_of(world, each, trial=2)]
         world.measure(mine[0])
@@ -177,6 +184,37 @@ def test_a_pair_with_an_older_incumbent_is_not_begun_again_when_its_machine_fail
         world.lose(each)
     world.settle()
     assert reasons(world.rows) == {1: Reason.IMPROVED, 2: Reason.IMPROVED}
+
+
+def test_pairs_with_an_older_incumbent_do_not_count_for_a_candidate_that_competes_alone() -> None:
+    """Trial 2 conflicts with trial 1; it has a pair with that one when trial 3 lands."""
+    world = timed(slots=6, max_trials=3)
+    world.run.archive.tests = replace(world.run.archive.tests, ended=20)  # confirmations are begun side by side
+    for trial, change in ((1, put("a", 1)), (2, put("a", 0)), (3, put("b", 1))):
+        proposed(world, trial, change)
+    for trial in (1, 2, 3):
+        world.measure(measuring(world, trial))
+    land(world, 1)
+    world.merge(world.asked(Merge, 2))
+    world.merge(world.asked(Merge, 3))
+    while not world.run.live[2].beside:
+        world.measure(next(each for each in measures(world) if not not_of(world, each, trial=2)))
+    assert world.run.live[2].alone
+    land(world, 3)
+    assert (world.run.live[2].fresh, world.run.live[2].beside) == ((), ())
+    world.settle()
+    assert world.trees[world.tip] == (1, 1)
+
+
+def land(world: World, trial: int) -> None:
+    """Its pairs end, no other's; it lands."""
+    while not any(isinstance(each, Land) for each in world.in_flight):
+        world.measure(next(each for each in measures(world) if not not_of(world, each, trial=trial)))
+    world.land(world.asked(Land, trial))
+
+
+def measures(world: World) -> list[Measure]:
+    return [each for each in world.in_flight if isinstance(each, Measure)]
 
 
 def not_of(world: World, action: Measure, *, trial: int) -> bool:

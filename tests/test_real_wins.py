@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
+import re
 import sqlite3
 import subprocess
 import sys
@@ -25,7 +25,7 @@ from autoresearch.events import Event, Landed, Measured, Merged, TakenOver, even
 from autoresearch.state.pairs import REPEATED
 from autoresearch.trial import Purpose, mean
 from tests.checkouts import made, whole
-from tests.ground import Ground
+from tests.ground import Ground, picture
 
 TAG = ("--tag", "t", "--yes", "--plain", "--no-canary")
 ONE = (*TAG, "--workers", "1", "--proposers", "1")
@@ -365,7 +365,7 @@ def test_pairs_beside_which_others_use_the_machine_are_repeated_and_then_marked(
 
 
 def test_an_editable_install_into_the_checkout_is_led_to_the_slot_and_improves(
-    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     """That one which cannot be led is refused is in test_sees_edits."""
     home, venv = tmp_path_factory.mktemp("home"), tmp_path_factory.mktemp("venv") / "venv"
@@ -383,7 +383,7 @@ def test_an_editable_install_into_the_checkout_is_led_to_the_slot_and_improves(
     words = ("minimize total", "python bench.py", "src", "--tag", "t", "--yes", "--plain", "--workers", "2")
     ended = checkout.do(*words, "--proposer", lines)
     assert ended.code == 0
-    print(ended.out)
+    assert "imports `src` from this checkout; slots put their own first" in ended.plan
     assert "Canary noticed (crash, exit 1)" in ended.plan
     assert ended.verdicts[1] == ("keep", "improved", "cheaper")
 
@@ -405,7 +405,8 @@ def test_noise_is_said_first_and_what_check_measured_is_taken_over(tmp_path: Pat
     told = said[names.index("noise")]
     assert (told["kind"], told["dof"], told["stdev"]) == ("noisy", 2, pytest.approx(0.265, abs=0.001))
     assert knobs.noise().keys() <= told.keys()
-    print(json.dumps(said[0], indent=1))
+    baseline = next(row["text"] for row in said[0]["rows"] if row["label"] == "Baseline")
+    assert "the first of 3 that check measured, " in baseline
     events = stored(knobs.ground)
     assert any(isinstance(event, TakenOver) and len(event.measured) == 3 for event in events)
     assert not [event for event in events if isinstance(event, Measured) and event.purpose is Purpose.BASELINE]
@@ -414,14 +415,21 @@ def test_noise_is_said_first_and_what_check_measured_is_taken_over(tmp_path: Pat
 # Measured again.
 
 
+NUMBER = r"[\d.]+"
+
+
 def test_the_headline_is_measured_again_and_so_is_any_trial(tmp_path: Path) -> None:
     knobs = made_of(tmp_path, 'print("loss:", sum(knobs.values()) + noise)\n', {"a": 90, "b": 10})
     lines = knobs.ground.replay(turned("a", 50), turned("a", 40))
     out = knobs.run(*ONE, "--max-trials", "1", "--proposer", lines)
-    print(out)
+    assert "Stops          after 1 trial, " in out
+    (headline,) = [line for line in out.splitlines() if line.startswith("Re-measured: ")]
+    assert re.fullmatch(rf"Re-measured: {NUMBER} -> {NUMBER} \(improvement: -4.*%, 95% interval .*, n = 5 \+ 5\)", headline)
+    before = picture(knobs.ground.root)
     again = knobs.ground.do("replay", "1", "--repeats", "3")
-    print(again.stdout, again.stderr)
-    refs, runs = knobs.ground.refs(), sorted((knobs.ground.root / ".autoresearch").iterdir())
+    assert (again.returncode, again.stderr) == (0, "")
+    assert ", n = 3 + 3)\n" in again.stdout
     report = knobs.ground.do("check", *knobs.words, "--workers", "1", "--no-canary", "--plain", "--aa", "6")
-    print(report.stdout, report.stderr)
-    assert (knobs.ground.refs(), sorted((knobs.ground.root / ".autoresearch").iterdir())) == (refs, runs)
+    assert (report.returncode, report.stderr) == (0, "")
+    assert "| candidates that change nothing | 6 |\n| kept (all falsely) | 0 of 6: 0.0% " in report.stdout
+    assert picture(knobs.ground.root) == before

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from itertools import cycle
 from random import Random
+from types import MappingProxyType
 from typing import Any
 
 from autoresearch.actions import Measure, Propose
@@ -119,11 +120,12 @@ def test_values_that_drift_ask_for_pairs() -> None:
     assert said(world)["drifts"] and said(world)["paired"]
 
 
-def loaded(spread: float, cost: float = 3.0) -> World:
+def loaded(
+    spread: float, worth: Mapping[Tree, float] = MappingProxyType({(1, 3): 4.0}), cost: float = 3.0, max_trials: int = 1
+) -> World:
     """Other measurements cost each one something; under them a value is spread as widely as said."""
     noise = Random(3)
-    worth: dict[Tree, float] = {(1, 3): 4.0}
-    world = World(replace(CONFIG, max_trials=1), slots=4)
+    world = World(replace(CONFIG, max_trials=max_trials), slots=4)
 
     def value(tree: Tree, action: Measure) -> float:
         work = world.run.slots.states[action.slot].work
@@ -146,6 +148,18 @@ def test_a_baseline_that_load_changes_is_time_like_and_confirmed_while_nothing_e
     assert row.value is not None and abs(row.value - 4.0) < 0.2
     assert row.delta is not None and abs(row.delta - 2.0) < 0.3
     assert world.run.best == row.value
+
+
+def test_a_screen_beside_others_is_not_compared_with_what_was_measured_alone() -> None:
+    """Trial 2 conflicts with what landed: its screen of 7.5 is a promise, though that was confirmed at 4."""
+    world = loaded(0.05, {(1, 3): 4.0, (0, 3): 2.0}, max_trials=2)
+    quiet = world.value
+    world.value = lambda tree, action: 7.5 if (tree, action.purpose) == ((0, 3), Purpose.SCREEN) else quiet(tree, action)
+    begun(world)
+    proposed(world, 1, put("a", 1))
+    proposed(world, 2, put("a", 0))
+    world.settle()
+    assert [world.rows[trial].reason for trial in (1, 2)] == [Reason.IMPROVED, Reason.REPLACED]
 
 
 def test_where_load_distorts_beyond_use_everything_is_measured_one_at_a_time() -> None:
@@ -181,6 +195,19 @@ def test_exclusive_on_measures_one_at_a_time_from_the_first_baseline_on_and_off_
     off.run.given = replace(off.run.given, config=replace(off.config, exclusive="off"))
     begun(off)
     assert not off.run.regime.exclusive
+
+
+def test_one_at_a_time_holds_for_the_holdout_of_keeps_too() -> None:
+    """Both keeps lose on it, so that several are measured again at the end; the world holds the law."""
+    def value(tree: Tree, action: Measure) -> float:
+        return 10.0 - sum(tree) if action.purpose is Purpose.HOLDOUT else float(sum(tree))
+
+    world = begun(World(replace(CONFIG, exclusive="on", holdout="hidden", max_trials=2), value, slots=3))
+    proposed(world, 1, put("a", 1))
+    proposed(world, 2, put("b", 1))
+    world.settle()
+    assert [row.outcome for row in world.rows.values()] == [Outcome.KEEP] * 3
+    assert world.stopped == "--max-trials reached"
 
 
 def test_what_speaks_of_time() -> None:

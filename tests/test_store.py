@@ -22,6 +22,7 @@ from autoresearch.events import (
     Applied,
     Approved,
     Began,
+    CanaryMade,
     Deferred,
     Ended,
     Event,
@@ -55,6 +56,7 @@ from autoresearch.trial import (
     Purpose,
     Reason,
     Reply,
+    Substitute,
     Trial,
     Usage,
 )
@@ -99,6 +101,7 @@ TRIAL = Trial(
 )
 EVENTS: list[Event] = [
     Began({"objective": "minimize", "max_cost": float("inf"), "scope": ["a.py"]}, "ba5e", "7ree", True, False, 0.5),
+    CanaryMade("ca5a", Substitute.NOTHING, "a.py"),
     SlotReady(0, "GPU 0"),
     SlotsComplete(),
     MeasureReplaced("ruff check | grep Found"),

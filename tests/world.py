@@ -244,7 +244,7 @@ class World:
         work, before = slot.work, self.begun.pop(action.slot, None)
         if work is None or not work.against:
             return
-        assert work.against == self.run.tip or slot.half is not None, "a pair with an older incumbent begins"
+        assert work.against == self.run.tip, "a side is measured against an older incumbent"
         if slot.half is None:
             assert action.commit == (work.commit if work.candidate_first else work.against)
             self.begun[action.slot] = action

@@ -152,11 +152,15 @@ def picture(run: Run) -> Picture:
         kind = Kind.TIME_LIKE
     smallest: list[tuple[int, float]] = []
     if spread.dof and kind is not Kind.DETERMINISTIC:
-        smallest = acceptance.smallest_gains(spread, run.config.confidence, regime.paired)
+        config = run.config
+        smallest = acceptance.smallest_gains(
+            spread, config.confidence, paired=regime.paired, repeats=config.repeats
+        )
     return Picture(
         kind=kind,
         value=mean(run.baseline_values),
         noise=run.archive.noise,
+        slots=_by_slot(run),
         slots_differ=regime.slots_differ,
         drifts=regime.drifts,
         paired=regime.paired,
@@ -164,6 +168,14 @@ def picture(run: Run) -> Picture:
         exclusive=regime.exclusive,
         smallest=smallest,
     )
+
+
+def _by_slot(run: Run) -> tuple[float, ...]:
+    by_slot: dict[int, list[float]] = {}
+    for fresh in run.archive.fresh:
+        if fresh.tree == run.given.base_tree:
+            by_slot.setdefault(fresh.slot, []).append(fresh.value)
+    return tuple(mean(values) for _, values in sorted(by_slot.items()))
 
 
 def noise(run: Run) -> Noise:

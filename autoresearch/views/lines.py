@@ -10,7 +10,7 @@ With `--json` every line on stdout is an object `{"v": 1, "at": SECONDS_SINCE_TH
     trial_ended  trial, parent, status, reason, hypothesis, edits, metric, delta, n, stdev, seconds, usd, model, commit:
                  what `log --json` has
     noise        first, and when it is measured in another way, what `status --json` has in facts.noise:
-                 kind, value, stdev, dof, slots_differ, drifts, paired, alone, exclusive, smallest_gains
+                 kind, value, stdev, dof, slots, slots_differ, drifts, paired, alone, exclusive, smallest_gains
     unseen_files files: replaced by rubbish, each alone, they do not change the measurement
     waiting      why: what the model's server said; empty when it answers again
     plateau      trials since the last keep are many; proposals turn to bolder changes
