@@ -14,6 +14,9 @@ PLATEAU = 10
 NEAR_MISSES = 20
 """How many discarded trials are remembered as worth combining."""
 
+BEATEN = 10
+"""How many superseded and conflicting trials stay parents."""
+
 _STEADY = ((Operator.IMPROVE, 6), (Operator.EXPLORE, 2), (Operator.SIMPLIFY, 1))
 _WIDE = (
     (Operator.IMPROVE, 2),
@@ -42,6 +45,8 @@ class Population:
     """Kept trials in the order in which they landed, the baseline first."""
     near_misses: list[tuple[float, int]] = field(default_factory=list)
     """(gain, trial) of discarded trials with a value, best first."""
+    beaten: list[int] = field(default_factory=list)
+    """Trials that were promising, and did not go together with what was kept: parents of another line."""
     since_keep: int = 0
 
     @property
@@ -65,8 +70,9 @@ class Population:
                 return Ask(self.incumbent, Operator.EXPLORE)
             combine_with = random.choice(self.near_misses)[1]
         parent = self.incumbent
-        if self.plateau and operator is Operator.EXPLORE and len(self.kept) > 1:
-            parent = random.choice(self.kept[-4:-1])
+        others = [*self.kept[-4:-1], *self.beaten]
+        if self.plateau and operator is Operator.EXPLORE and others:
+            parent = random.choice(others)
         return Ask(parent, operator, combine_with)
 
     def tell(self, trial: Trial) -> None:
@@ -76,6 +82,8 @@ class Population:
             self.since_keep = 0
             return
         self.since_keep += 1
+        if trial.reason in (Reason.SUPERSEDED, Reason.CONFLICT) and trial.commit is not None:
+            self.beaten = [*self.beaten, trial.number][-BEATEN:]
         if trial.outcome is Outcome.DISCARD and trial.delta is not None and trial.reason is not Reason.DUPLICATE:
             self.near_misses.append((trial.delta, trial.number))
             self.near_misses.sort(key=_best_first)

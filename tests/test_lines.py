@@ -76,7 +76,7 @@ def texts(notices: Iterator[Notice]) -> list[str]:
         (replace(WORSE, value=None, delta=None, hypothesis=""), "trial 4 discarded (worse): (no hypothesis)"),
         (
             replace(WORSE, reason=Reason.EQUAL, delta=0.002),
-            "trial 4 discarded (equal: too small to count) 1.005, gain +0.002: switch to GeLU",
+            "trial 4 discarded (equal: too small to tell) 1.005, gain +0.002: switch to GeLU",
         ),
         (replace(WORSE, reason=Reason.EQUAL, delta=0.0), "trial 4 discarded (equal) 1.005, gain +0: switch to GeLU"),
         (

@@ -189,12 +189,14 @@ def test_a_pair_with_an_older_incumbent_is_not_begun_again_when_its_machine_fail
 def test_pairs_with_an_older_incumbent_do_not_count_for_a_candidate_that_competes_alone() -> None:
     """Trial 2 conflicts with trial 1; it has a pair with that one when trial 3 lands."""
     world = timed(slots=6, max_trials=3)
-    world.run.archive.tests = replace(world.run.archive.tests, ended=20)  # confirmations are begun side by side
+    world.run.archive.confirmations = replace(world.run.archive.confirmations, ended=20)  # several at a time
     for trial, change in ((1, put("a", 1)), (2, put("a", 0)), (3, put("b", 1))):
         proposed(world, trial, change)
     for trial in (1, 2, 3):
         world.measure(measuring(world, trial))
     land(world, 1)
+    for each in measures(world):
+        world.measure(each)
     world.merge(world.asked(Merge, 2))
     world.merge(world.asked(Merge, 3))
     while not world.run.live[2].beside:

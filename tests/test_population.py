@@ -70,6 +70,13 @@ def test_on_a_plateau_some_start_from_an_older_keep() -> None:
     assert set.union(*parents.values()) == {6}
 
 
+def test_on_a_plateau_some_start_from_what_did_not_go_with_a_keep() -> None:
+    told = population(Outcome.KEEP)
+    for number, reason in enumerate([Reason.SUPERSEDED, Reason.CONFLICT, *[Reason.WORSE] * PLATEAU], 2):
+        told.tell(Trial(number, Outcome.DISCARD, reason, "h", commit=f"c{number}", delta=-1.0))
+    assert {ask.parent for ask in asks(told) if ask.operator is Operator.EXPLORE} == {0, 2, 3}
+
+
 def test_only_near_misses_are_combined() -> None:
     told = Population(kept=[0])
     for number in range(1, 40):

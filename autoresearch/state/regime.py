@@ -153,9 +153,7 @@ def picture(run: Run) -> Picture:
     smallest: list[tuple[int, float]] = []
     if spread.dof and kind is not Kind.DETERMINISTIC:
         config = run.config
-        smallest = acceptance.smallest_gains(
-            spread, config.confidence, paired=regime.paired, repeats=config.repeats
-        )
+        smallest = acceptance.smallest_gains(spread, config.confidence, paired=regime.paired, repeats=config.repeats)
     return Picture(
         kind=kind,
         value=mean(run.baseline_values),

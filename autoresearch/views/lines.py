@@ -247,7 +247,7 @@ def _why(trial: Trial) -> str:
     gained = trial.delta is not None and trial.delta > 0
     match trial.reason:
         case Reason.EQUAL:
-            return "" if not trial.delta else "too small to count" if gained else "within the noise"
+            return "too small to tell" if trial.delta else ""
         case Reason.UNCONFIRMED:
             return "fresh runs leave it within the noise" if gained else "fresh runs are no better"
         case Reason.CONFLICT:
