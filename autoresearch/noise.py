@@ -211,6 +211,8 @@ class Picture:
     @property
     def words(self) -> str:
         """One line: what kind of number it is, how candidates are confirmed, which gain can be told from noise."""
+        if self.kind is Kind.DETERMINISTIC and self.noise.dof == 0:
+            return "not known: nothing was measured twice"
         if self.kind is Kind.DETERMINISTIC:
             said = f"none in {self.noise.dof + 1} measurements: deterministic so far"
             return f"{said}; measured one at a time" if self.exclusive else said

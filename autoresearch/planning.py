@@ -141,7 +141,8 @@ def checked(
     value = "not measured"
     if baseline is not None and baseline.value is not None:
         spread = "all equal" if record.deterministic else f"standard deviation {plain.number(baseline.stdev or 0.0)}"
-        value = f"{plain.number(baseline.value)}, measured {baseline.n} times, {spread}"
+        note = f"; {plain.one_line(baseline.note)}" if baseline.note else ""
+        value = f"{plain.number(baseline.value)}, measured {baseline.n} times, {spread}{note}"
     free = shutil.disk_usage(site.checkout.root).free
     rows = (
         ("Objective", config.objective),

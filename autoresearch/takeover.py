@@ -73,6 +73,7 @@ def _path(site: Site) -> Path:
         "link",
         "keep",
         "timeout",
+        "exclusive",
     )
     same: dict[str, Any] = {name: config[name] for name in names}
     same |= {

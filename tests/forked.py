@@ -20,8 +20,8 @@ from functools import cache
 from importlib import import_module
 from pathlib import Path
 
-LATE = ("autoresearch.launch", "autoresearch.remeasure", "autoresearch.views.console", "anyio._backends._asyncio", "git")
-"""What the program imports when it comes to it."""
+LATE = ("autoresearch.launch", "autoresearch.remeasure", "autoresearch.views.console", "anyio._backends._asyncio")
+"""What the program imports when it comes to it; and `git`."""
 WORD_BYTES = 8
 
 
@@ -101,7 +101,7 @@ def _origin() -> socket.socket:
 
 def _fork_for_all(control: socket.socket) -> None:
     """Fork for each request; comes back in the forked process, ready to run the program, and at the end of requests."""
-    for name in LATE:
+    for name in (*LATE, "git"):
         import_module(name)
     gc.freeze()
     while True:

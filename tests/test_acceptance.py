@@ -202,9 +202,7 @@ def test_no_op_candidates_are_kept_no_oftener_than_the_confidence_allows(draw: D
 
 @pytest.mark.parametrize("paired", [False, True])
 @pytest.mark.parametrize(("confidence", "allowed"), [(0.9, 100), (0.999, 1)])
-def test_the_whole_test_holds_the_confidence_that_was_asked_for(
-    confidence: float, allowed: int, paired: bool
-) -> None:
+def test_the_whole_test_holds_the_confidence_that_was_asked_for(confidence: float, allowed: int, paired: bool) -> None:
     rule = Rule(Direction.MINIMIZE, confidence)
     assert len(kept_of(1000, gauss, rule, paired=paired)) <= allowed + 2 * math.sqrt(allowed)
 

@@ -54,7 +54,7 @@ def test_of_two_changes_that_add_up_both_land_the_second_measured_on_top_of_the_
     first, second = world.landings
     assert world.trees[second.candidate] == (1, 1)
     assert world.sits_on[second.candidate] == world.run.commit_of(first.trial)
-    fresh = [value for purpose, value in world.values[second.trial, second.candidate] if purpose is Purpose.CONFIRM]
+    fresh = [value for purpose, value in world.values[second.trial, (1, 1)] if purpose is Purpose.CONFIRM]
     assert len(fresh) >= 2 and max(fresh) < 3.0
 
 

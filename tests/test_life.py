@@ -46,7 +46,8 @@ def test_a_combination_starts_unmeasured_and_the_candidate_alone_with_its_screen
     assert (merged.candidate, merged.base, merged.screen, merged.fresh, merged.merged) == (both, "tip", None, (), True)
     assert merged.value == 9.0  # of the change on its parent, for want of better
     alone = replace(merged, failed=FAILED).competing_alone()
-    assert (alone.candidate, alone.screen, alone.fresh, alone.failed, alone.merged) == (OWN, 9.0, (8.0, 8.5), None, False)
+    assert (alone.candidate, alone.screen, alone.fresh) == (OWN, 9.0, (8.0, 8.5))
+    assert (alone.failed, alone.merged) == (None, False)
     assert (merged.lines, alone.lines) == (2, 0)
 
 

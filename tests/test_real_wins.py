@@ -284,9 +284,9 @@ def stays(folder: Path) -> list[Stay]:
 
 def test_what_load_distorts_is_confirmed_alone_by_turns_in_one_slot(tmp_path: Path) -> None:
     knobs = made_of(tmp_path, CROWD, {"a": 90, "b": 10})
-    lines = knobs.ground.replay(turned("b", "10 nothing"), turned("a", 50), turned("b", "10 again"), turned("b", 40))
+    lines = knobs.ground.replay(turned("b", "10 nothing"), turned("a", 50), turned("b", 40))
     said = knobs.run(*TAG, "--workers", "3", "--proposer", lines)
-    assert [end for end, _ in knobs.ends()] == ["discard", "keep", "discard", "discard"]
+    assert [end for end, _ in knobs.ends()] == ["discard", "keep", "discard"]
     assert "noise: time-like, standard deviation " in said
     assert "; confirmed in interleaved pairs while nothing else is measured; " in said
     noise = knobs.noise()
@@ -326,13 +326,13 @@ def used(pid):
 
 
 busy = open(os.path.join(folder, "busy")).read()
-enough = used(busy) + 0.15
+enough = used(busy) + (0.12 if 0 < int(os.environ["AUTORESEARCH_SEED"]) < 1000 else 0)
 end = time.monotonic() + 60
-while time_of_tree > 0 and used(busy) < enough and time.monotonic() < end:
+while used(busy) < enough and time.monotonic() < end:
     time.sleep(0.01)
 print("latency:", sum(knobs.values()) + noise)
 """
-"""A measurement lasts until a busy process outside the run has had its share."""
+"""A confirmation lasts until a busy process outside the run has had its share."""
 
 
 @contextmanager

@@ -154,7 +154,9 @@ def test_a_screen_beside_others_is_not_compared_with_what_was_measured_alone() -
     """Trial 2 conflicts with what landed: its screen of 7.5 is a promise, though that was confirmed at 4."""
     world = loaded(0.05, {(1, 3): 4.0, (0, 3): 2.0}, max_trials=2)
     quiet = world.value
-    world.value = lambda tree, action: 7.5 if (tree, action.purpose) == ((0, 3), Purpose.SCREEN) else quiet(tree, action)
+    world.value = lambda tree, action: (
+        7.5 if (tree, action.purpose) == ((0, 3), Purpose.SCREEN) else quiet(tree, action)
+    )
     begun(world)
     proposed(world, 1, put("a", 1))
     proposed(world, 2, put("a", 0))
@@ -199,6 +201,7 @@ def test_exclusive_on_measures_one_at_a_time_from_the_first_baseline_on_and_off_
 
 def test_one_at_a_time_holds_for_the_holdout_of_keeps_too() -> None:
     """Both keeps lose on it, so that several are measured again at the end; the world holds the law."""
+
     def value(tree: Tree, action: Measure) -> float:
         return 10.0 - sum(tree) if action.purpose is Purpose.HOLDOUT else float(sum(tree))
 

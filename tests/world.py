@@ -133,16 +133,16 @@ class World:
     in_flight: list[Action] = field(default_factory=list)
     rows: dict[int, Trial] = field(default_factory=dict)
     screened: dict[Tree, int] = field(default_factory=dict)
-    values: dict[tuple[int, str], list[tuple[Purpose, float]]] = field(default_factory=dict)
-    """(trial, commit) to what was measured of exactly that commit for it."""
+    values: dict[tuple[int, Tree], list[tuple[Purpose, float]]] = field(default_factory=dict)
+    """(trial, tree) to what was measured of exactly that tree for it."""
     begun: dict[int, Measure] = field(default_factory=dict)
     """Slot to the side of a pair that began last in it."""
     pairs: dict[tuple[int, str, str], list[tuple[float, float]]] = field(default_factory=dict)
     """(trial, commit, incumbent's commit) to what they gave one after the other in one slot."""
     first_half: dict[int, float] = field(default_factory=dict)
     """Slot to what the first side of a pair gave in it."""
-    checked: set[str] = field(default_factory=set)
-    """Commits that have passed the checks."""
+    checked: set[Tree] = field(default_factory=set)
+    """Trees that have passed the checks."""
     cancelled: list[int] = field(default_factory=list)
     """Proposals that were called off; their answer may still be on its way."""
     spent_usd: float = 0.0
@@ -254,13 +254,15 @@ class World:
             assert before.request.seed == action.request.seed
 
     def _land_begins(self, action: Land, exact: bool) -> None:
-        """What is kept was measured as the rule demands, on exactly this commit, against the incumbent as it is."""
+        """What is kept was measured as the rule demands, on exactly this tree, against the incumbent as it is."""
+        exact = exact and self.run.archive.noise.deterministic
         assert not [each for each in self.in_flight if isinstance(each, Land)]
         if action in self.landings:  # decided before the process died; it may have landed, so it is done again
             return
         self.landings.append(action)
-        assert action.candidate in self.checked or not self.run.config.check, f"{action} has not passed the checks"
-        seen = self.values.get((action.trial, action.candidate), [])
+        tree = self.trees[action.candidate]
+        assert tree in self.checked or not self.run.config.check, f"{tree} has not passed the checks"
+        seen = self.values.get((action.trial, tree), [])
         fresh = [value for purpose, value in seen if purpose is Purpose.CONFIRM]
         repeats = self.run.config.repeats
         counted = [value for _, value in seen] if exact or repeats == 1 else fresh
@@ -315,7 +317,7 @@ class World:
         trial = action.request.trial
         if action.purpose in (Purpose.SCREEN, Purpose.CONFIRM):
             if not isinstance(found, Reason):
-                self.values.setdefault((trial, action.commit), []).append((action.purpose, found))
+                self.values.setdefault((trial, tree), []).append((action.purpose, found))
             self.screened[tree] = self.screened.get(tree, 0) + (action.purpose is Purpose.SCREEN)
         measurement = (
             Measurement(None, failure=found, exit_code=1, tail="Traceback", seconds_total=self.seconds)
@@ -327,7 +329,7 @@ class World:
             self._side_ends(action, found)
         if action.request.checks:
             measurement = replace(measurement, check_seconds=self.check_seconds)
-            self.checked |= {action.commit} if found is not Reason.CHECKS_FAILED else set()
+            self.checked |= {tree} if found is not Reason.CHECKS_FAILED else set()
         if action.request.metric is None and not isinstance(found, Reason):
             measurement = replace(measurement, value=None, stdout=f"loss: {found!r}\n")
         self._answer(action, Measured(trial, action.slot, action.purpose, action.commit, measurement))
@@ -551,7 +553,6 @@ class World:
             ready = self.run.baseline.approved and not self.run.stopping
             waits = ready and self.run.slots.free and self.run.schedule.waiting()
             assert not waits or self._something_is_alone()
-
 
     def _something_is_alone(self) -> bool:
         """Slots stay free because something is measured alone, or will be as soon as the others are done."""

@@ -37,6 +37,13 @@ class Baseline:
         return repeats if repeats is not None else BASELINES
 
     @property
+    def failures(self) -> str:
+        """How often it gave no value, in words; empty where it always gave one."""
+        if not self.failed:
+            return ""
+        return f"{len(self.failed)} of {len(self.failed) + len(self.good)} runs failed: {self.failed[-1].failure}"
+
+    @property
     def hopeless(self) -> str:
         """Why the baseline cannot be relied on, or an empty string."""
         if len(self.failed) >= BASELINES + len(self.good):
@@ -72,5 +79,6 @@ class Baseline:
             memory_gb=memory_gb(first),
             extra=first.extra,
             tail=first.tail,
+            note=self.failures,
             ended_at=at,
         )

@@ -125,6 +125,8 @@ class Teller:
         yield from _of_event(event, picture)
         for trial in ended:
             yield _of_trial(trial, picture)
+            if trial.baseline and picture is not None:  # its noise is said before any other trial
+                yield from self._states(picture)
         if picture is not None:
             yield from self._states(picture)
         if isinstance(event, StopAsked):
@@ -228,7 +230,7 @@ def _measured(event: Measured) -> Notice:
 def _of_trial(trial: Trial, picture: Snapshot | None) -> Notice:
     if trial.baseline:
         return _baseline(trial, picture.metric if picture else None)
-    more = trial.note or _why(trial)
+    more = "; ".join(text for text in (_why(trial), trial.note) if text)
     note = f": {_short(more)}" if more else ""
     text = f"trial {trial.number} {_PAST[trial.outcome]} ({trial.reason}{note})"
     if trial.outcome is not Outcome.CRASH and trial.value is not None:
@@ -237,7 +239,7 @@ def _of_trial(trial: Trial, picture: Snapshot | None) -> Notice:
         text += f", gain {trial.delta:+.4g}"
     if trial.outcome is Outcome.KEEP and picture and picture.baseline is not None and picture.best is not None:
         text += f", now {plain.improvement(picture.baseline, picture.best)} against the baseline"
-    if trial.implausible:
+    if trial.implausible and trial.outcome is Outcome.KEEP:
         text += ", which is too good to be true: look at its diff"
     return Notice(f"{text}: {_short(trial.hypothesis) or '(no hypothesis)'}", "trial_ended", inspect.log_line(trial))
 
@@ -270,7 +272,8 @@ def _baseline(trial: Trial, metric: Metric | None) -> Notice:
         "stdev": trial.stdev,
         "commit": trial.commit,
     }
-    return Notice(f"baseline: {value}, measured {plain.times(trial.n)}{spread}", "baseline", fields)
+    note = f"; {_short(trial.note)}" if trial.note else ""
+    return Notice(f"baseline: {value}, measured {plain.times(trial.n)}{spread}{note}", "baseline", fields)
 
 
 def _stopped(event: Ended) -> Notice:

@@ -89,13 +89,13 @@ def _remeasured(record: RunRecord) -> str:
 
 def _false_keeps(record: RunRecord) -> str:
     """A bound: of so many confirmations, each of what is no better passes with a probability of 1 - confidence."""
-    if record.facts.get(NOISE, {}).get("kind") == Kind.DETERMINISTIC or record.deterministic:
-        return "0 (the metric is deterministic)"
     confidence, kept = record.config.get("confidence"), record.outcomes.get(Outcome.KEEP, 0)
     if kept == 0:
         return "0 (nothing was kept)"
     if record.deterministic is None or confidence is None or record.config.get("repeats") == 1:
         return "not known (nothing was measured twice)"
+    if record.facts.get(NOISE, {}).get("kind") == Kind.DETERMINISTIC or record.deterministic:
+        return "0 (the metric is deterministic)"
     tests = int(record.facts.get(CONFIRMATIONS, {}).get("begun", record.confirmed))
     bound = plain.number(min(float(kept), tests * (1.0 - confidence)), 2)
     wrong = plain.number(100 * (1.0 - confidence), 3)
