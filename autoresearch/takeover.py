@@ -26,7 +26,8 @@ _CPUINFO = Path("/proc/cpuinfo")
 
 async def keep(site: Site, measured: list[Measured]) -> None:
     """Store what was measured of the baseline; what cannot be stored is measured again."""
-    good = [event for event in measured if event.purpose is Purpose.BASELINE and event.measurement.failure is None]
+    of_baseline = (Purpose.BASELINE, Purpose.SOLO)
+    good = [event for event in measured if event.purpose in of_baseline and event.measurement.failure is None]
     with suppress(OSError):
         await to_thread.run_sync(_write, _path(site), good)
 
@@ -37,7 +38,7 @@ async def find(site: Site) -> tuple[TakenOver | None, str]:
     if found is None:
         return None, ""
     measured, age = found
-    count = len(measured)
+    count = sum(event.purpose is Purpose.BASELINE for event in measured)
     said = f"the first of {count} that check measured, {plain.duration(age)} ago"
     return TakenOver(tuple(measured)), said
 

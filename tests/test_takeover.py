@@ -45,6 +45,17 @@ def test_repeats_take_as_many_as_they_name() -> None:
     assert world.rows[0].n == 2
 
 
+@pytest.mark.parametrize(("alone", "time_like"), [((6.1, 5.9), False), ((2.0, 2.1, 2.0, 1.9), True)])
+def test_what_check_has_measured_alone_is_taken_over_too(alone: tuple[float, ...], time_like: bool) -> None:
+    world = World(slots=4)
+    solos = [Measured(0, 0, Purpose.SOLO, "base", Measurement(value, seconds_total=1.5)) for value in alone]
+    world.tell(TakenOver((*of_check(6.0, 6.2, 5.9, 6.1).measured, *solos)))
+    world.approve()
+    world.ready()
+    assert not [each for each in world.in_flight if isinstance(each, Measure)]
+    assert (world.run.regime.time_like, world.run.regime.alone) == (time_like, time_like)
+
+
 @pytest.fixture
 def ground(tmp_path: Path) -> Ground:
     return Ground(tmp_path)

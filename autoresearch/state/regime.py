@@ -118,7 +118,8 @@ def _choose_exclusive(run: Run, alone: Sequence[float], loaded: Sequence[float])
         loaded=Noise().with_group(loaded),
         loaded_seconds=mean([each.seconds_total for each in run.baseline.good]),
     )
-    if noises.beyond_use(load, run.slots.usable):
+    side_by_side = len({fresh.slot for fresh in run.archive.fresh})
+    if noises.beyond_use(load, side_by_side):
         run.regime.exclusive, run.regime.alone = True, False
         run.archive.restart(run.given.base_tree, alone)
         _screen_again(run)
