@@ -41,7 +41,7 @@ def report(
 ) -> Report:
     """Measure it, in so many runs of each condition, and oftener where a figure is promised."""
     began = time.monotonic()
-    nights = nights or (1 if quick else 12)
+    nights = nights or (1 if quick else 4)
     sums = gather(_cases(nights, trials, noises), processes)
     tables = [_noops(sums, noises), *(_planted(sums, noises, around) for around in AROUND), _rivals(sums)]
     tables.append(_campaigns(sums, noises))

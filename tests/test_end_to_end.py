@@ -18,6 +18,7 @@ from tests.ground import Act, Ground, in_process, kill, picture, until
 
 TAG = ("--tag", "t", "--yes", "--plain")
 ONE = (*TAG, "--workers", "1", "--proposers", "1")
+BRIEF = (*ONE, "--repeats", "1")
 LINES = (
     90,
     95,
@@ -192,7 +193,7 @@ def test_a_run_has_one_coordinator(ground: Ground) -> None:
 
 def test_an_ended_run_can_be_extended(ground: Ground, act: Act) -> None:
     lines = ground.replay(99, 98, 97, 96)
-    assert act(*ground.words, *ONE, "--max-trials", "1", "--proposer", lines).code == 0
+    assert act(*ground.words, *BRIEF, "--max-trials", "1", "--proposer", lines).code == 0
     again = act("resume")
     assert (again.code, len(ground.rows())) == (0, 2)
     assert "Stopped: --max-trials reached" in again.out
@@ -215,14 +216,14 @@ def test_an_ended_run_can_be_extended(ground: Ground, act: Act) -> None:
 )
 def test_what_ends_a_run(ground: Ground, act: Act, options: str, ended: str, rows: int) -> None:
     lines = ground.replay(99, 98, 97)
-    done = act(*ground.words, *ONE, *options.split(), "--proposer", lines)
+    done = act(*ground.words, *BRIEF, *options.split(), "--proposer", lines)
     assert (done.code, done.err) == (0, "")
     assert f"Stopped: {ended}\n" in done.out
     assert len(ground.rows()) == rows
 
 
 def test_patience_ends_a_run(ground: Ground, act: Act) -> None:
-    done = act(*ground.words, *ONE, "--patience", "2", "--proposer", ground.replay(99, 101, 102, 103, 98))
+    done = act(*ground.words, *BRIEF, "--patience", "2", "--proposer", ground.replay(99, 101, 102, 103, 98))
     assert "Stopped: --patience: 2 trials without a keep\n" in done.out
     assert [row["loss"] for row in ground.rows()] == ["100.0", "99.0", "101.0", "102.0"]
 
@@ -234,7 +235,7 @@ def test_a_metric_at_its_bound_ends_a_run(ground: Ground, act: Act) -> None:
     fixed = {"hypothesis": "mend it", "edits": [{"path": "tests.txt", "content": "5 passed in 0.10s\n"}]}
     more = {"hypothesis": "add one", "edits": [{"path": "tests.txt", "content": "6 passed in 0.10s\n"}]}
     words = ("maximize pytest pass rate", "tail -1 tests.txt", "tests.txt")
-    done = act(*words, *ONE, "--proposer", ground.replay(fixed, more))
+    done = act(*words, *BRIEF, "--proposer", ground.replay(fixed, more))
     assert "Stopped: nothing left to gain: the metric is at its bound\n" in done.out
     assert [row["status"] for row in ground.rows()] == ["keep", "keep"]
 

@@ -41,7 +41,7 @@ def act(ground: Ground, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFi
         yield act
 
 
-ONE_AT_A_TIME = ("--workers", "1", "--proposers", "1", "--yes", "--tag", "t")
+ONE_AT_A_TIME = ("--workers", "1", "--proposers", "1", "--repeats", "2", "--yes", "--tag", "t")
 
 
 def reasons(ground: Ground) -> list[str]:
@@ -82,8 +82,9 @@ def test_no_prompt_says_what_the_holdout_printed(tmp_path: Path) -> None:
     hidden = "echo SECRET-OF-THE-HOLDOUT; sh measure.sh"
     model = Model()
     with MessagesServer(model) as server:
-        options = ("--proposer", "claude", "--max-trials", "4", "--workers", "1", "--proposers", "1", "--yes")
-        done = valley.run(*options, "--max-cost", "none", "--holdout", hidden, server=server)
+        options = ("--workers", "1", "--proposers", "1", "--repeats", "1", "--max-trials", "4", "--yes")
+        asked = ("--proposer", "claude", "--max-cost", "none")
+        done = valley.run(*options, *asked, "--holdout", hidden, server=server)
         prompts = [prompt_of(request) for request in server.requests]
     assert done.returncode == 0, done.stderr
     assert valley.events("Measured")

@@ -17,6 +17,9 @@ import pytest
 
 from tests.checkouts import HEAD_LINES, SCRIPTS, Checkout, begun_by, made, old, whole
 
+BRIEF = ("-y", "--repeats", "1")
+"""Where a measurement takes long, and how often it is repeated does not matter."""
+
 
 @pytest.fixture(scope="module")
 def env(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
@@ -198,7 +201,7 @@ def test_pass_count_with_the_tests_in_scope(package: Checkout) -> None:
         ("a note", old("src/shop/prices.py", "What is due on top.", "What is due on top of it.")),
         ("another version", old("pyproject.toml", "0.1.0", "0.2.0")),
     )
-    ended = package.do(*COUNT, "--tag", "count", "--proposer", lines, "-y", "--workers", "2")
+    ended = package.do(*COUNT, "--tag", "count", "--proposer", lines, *BRIEF, "--workers", "2")
     assert ended.code == 0
     assert {trial: verdict[:2] for trial, verdict in ended.verdicts.items()} == {
         0: ("keep", "baseline"),
@@ -230,7 +233,7 @@ def test_an_environment_elsewhere_imports_the_worktree(package: Checkout, tmp_pa
     command = f"'{venv}/bin/python' -c 'from shop.prices import total; print(total([1, 2, 3]))'"
     lines = package.replay(("sum all prices", SUM_ALL))
     active = Checkout(package.root, package.env | {"VIRTUAL_ENV": str(venv)})
-    ended = active.do("maximize it", command, "src", "--tag", "elsewhere", "--proposer", lines, "-y", "--workers", "2")
+    ended = active.do("maximize it", command, "src", "--tag", "elsewhere", "--proposer", lines, *BRIEF)
     assert ended.values == {0: "5.0", 1: "6.0"}
     assert "imports `src` from this checkout; slots put their own first" in ended.plan
 
@@ -291,7 +294,7 @@ def test_training_with_uv(training: Checkout) -> None:
         ("half the batch", old("train.py", "BATCH_SIZE = 128", "BATCH_SIZE = 64")),
         ("a name that nobody reads", old("train.py", "val_bpb:  ", "bpb:  ")),
     )
-    ended = training.do(*TRAINING, "--tag", "uv", "--proposer", lines, "-y", "--workers", "2")
+    ended = training.do(*TRAINING, "--tag", "uv", "--proposer", lines, *BRIEF, "--workers", "2")
     assert ended.code == 0
     assert {trial: verdict[:2] for trial, verdict in ended.verdicts.items()} == {
         0: ("keep", "baseline"),
@@ -327,7 +330,7 @@ def test_the_table_serves_the_analysis_that_people_have(training: Checkout) -> N
         ("deeper", old("train.py", "DEPTH = 8", "DEPTH = 9")),
         ("increase LR to 0.04", old("train.py", "0.03", "0.04")),
     )
-    words = ("--tag", "table", "--proposer", lines, "-y", "--workers", "1", "--proposers", "1")
+    words = ("--tag", "table", "--proposer", lines, *BRIEF, "--workers", "1", "--proposers", "1")
     rows = training.do(*TRAINING, *words).rows
     assert [name for name in rows[0]][:5] == ["commit", "val_bpb", "status", "description", "memory_gb"]
     values = [None if row["val_bpb"] == "ERR" else float(row["val_bpb"]) for row in rows]
@@ -349,7 +352,7 @@ def test_the_projects_own_package_is_the_worktrees(training: Checkout, tmp_path:
         training.git("clone", "-q", ".", str(tmp_path / "clone"))
         checkout = Checkout(tmp_path / "clone", training.env)
     lines = checkout.replay(("scale 2", old("src/nano/__init__.py", "1.0", "2.0")))
-    words = ("--tag", f"own-{locked}", "--proposer", lines, "-y", "--workers", "2")
+    words = ("--tag", f"own-{locked}", "--proposer", lines, *BRIEF, "--workers", "2")
     ended = checkout.do(*TRAINING[:2], "src", *words)
     assert ended.values == {0: "0.92", 1: "0.9"}
     assert (checkout.root / ".venv").exists() == locked
@@ -432,7 +435,7 @@ def test_bundle_size_of_a_workspace(site: Checkout) -> None:
         ("a smaller button", old("packages/ui/index.js", '"<button>" + text', "text")),
         ("no entry", {"path": "src/index.js", "delete": True}),
     )
-    ended = site.do(*BUNDLE, "--tag", "bundle", "--proposer", lines, "-y", "--workers", "2")
+    ended = site.do(*BUNDLE, "--tag", "bundle", "--proposer", lines, *BRIEF, "--workers", "2")
     assert ended.code == 0
     assert {trial: verdict[:2] for trial, verdict in ended.verdicts.items()} == {
         0: ("keep", "baseline"),
@@ -631,7 +634,7 @@ def test_settings_and_nothing_but_workers(pipeline: Checkout, tmp_path: Path) ->
 )
 def test_mutate_makes_its_trials_anywhere(name: str, words: Sequence[str], request: pytest.FixtureRequest) -> None:
     checkout: Checkout = request.getfixturevalue(name)
-    ended = checkout.do(*words, "--tag", "mutate", "--proposer", "mutate", "--max-trials", "2", "-y", "--workers", "2")
+    ended = checkout.do(*words, "--tag", "mutate", "--proposer", "mutate", "--max-trials", "2", *BRIEF)
     assert ended.code == 0
     assert sorted(ended.verdicts) == [0, 1, 2]
     assert "Experiments run: 2" in ended.head
@@ -665,7 +668,7 @@ def odd(tmp_path_factory: pytest.TempPathFactory, env: dict[str, str]) -> Checko
     ],
 )
 def test_a_subfolder(odd: Checkout, tag: str, folder: str, measure: str, scope: str) -> None:
-    words = ("--tag", tag, "--proposer", odd.replay(PLUS), "-y", "--workers", "1", "--repeats", "1")
+    words = ("--tag", tag, "--proposer", odd.replay(PLUS), *BRIEF, "--workers", "1")
     ended = odd.do("maximize pass rate", measure, scope, *words, folder=folder)
     assert ended.values == {0: "0.5", 1: "1.0"}
     assert odd.show(tag, "sub/calc.py") == ADD.replace("-", "+")
@@ -686,7 +689,7 @@ def test_each_reading_of_an_ambiguous_output_comes_with_what_picks_it(odd: Check
 
 def test_run_time_of_a_silent_command(odd: Checkout) -> None:
     lines = odd.replay(("sleep less", old("value.py", "1.0", "0.01")))
-    words = ("--tag", "time", "--proposer", lines, "-y", "--workers", "1", "--repeats", "1")
+    words = ("--tag", "time", "--proposer", lines, *BRIEF, "--workers", "1")
     ended = odd.do("minimize run time", "python -c 'import time, value; time.sleep(value.X)'", "value.py", *words)
     assert list(ended.rows[0])[1] == "wall_seconds"
     assert float(ended.values[0]) > 1

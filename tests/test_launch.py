@@ -51,7 +51,7 @@ def files_below(folder: Path) -> list[Path]:
 
 
 CONFIG = RunConfig(objective="minimize loss", measure="cat x.txt", scope=("x.txt",), workers=2, max_trials=3)
-SHORT = replace(CONFIG, max_trials=1)
+SHORT = replace(CONFIG, max_trials=1, repeats=1)
 
 
 def smaller() -> FakeProposer:
@@ -78,7 +78,8 @@ async def test_a_run_asks_one_question_and_leaves_a_summary(checkout: Path) -> N
 
 
 async def test_a_limit_below_what_has_begun_is_refused(checkout: Path) -> None:
-    await launch.run(replace(CONFIG, tag="t"), folder=checkout, console=MemoryConsole(["y"]), proposer=smaller())
+    config = replace(CONFIG, tag="t", repeats=1)
+    await launch.run(config, folder=checkout, console=MemoryConsole(["y"]), proposer=smaller())
     with pytest.raises(UsageError, match="--max-trials 2: 3 trials of this run have begun; name at least 3"):
         await launch.resume("t", {"max_trials": 2}, folder=checkout, console=MemoryConsole())
 
@@ -183,7 +184,7 @@ async def test_the_demo_improves_its_model(tmp_path: Path, monkeypatch: pytest.M
 
 async def test_memory_bounds_the_default_number_of_workers(checkout: Path) -> None:
     measure = f"{sys.executable} -c 'print(open(\"x.txt\").read())'"
-    config = RunConfig(objective="minimize loss", measure=measure, scope=("x.txt",), max_trials=1, workers=1)
+    config = RunConfig(objective="minimize loss", measure=measure, scope=("x.txt",), max_trials=1, workers=1, repeats=1)
     console = MemoryConsole(["y"])
     await launch.run(config, folder=checkout, console=console, proposer=smaller())
     assert dict(console.plans[0].rows)["Workers"].startswith("1, ")

@@ -36,7 +36,7 @@ from tests.valley import (
     worse,
 )
 
-FREE = ("--yes", "--max-cost", "none")
+FREE = ("--yes", "--max-cost", "none", "--repeats", "1")
 START = len(KNOBS) * 64.0
 
 
@@ -244,7 +244,7 @@ def dear(request: Request, turn: int) -> Step:
 def test_spending_stays_below_the_ceiling(valley: Valley) -> None:
     """Each answer is worse, and costs 0.3 dollars; one in nine breaks off."""
     with MessagesServer(Model(*[dear] * 8, StreamFault())) as server:
-        run = valley.run("-w", "4", "--yes", "--max-cost", "3", server=server)
+        run = valley.run("-w", "4", "--yes", "--max-cost", "3", "--repeats", "1", server=server)
     assert (run.returncode, run.stderr) == (0, "")
     assert "Stopped: --max-cost reached" in run.stdout
     spent = json.loads(valley.autoresearch("status", "--json").stdout)["cost_usd"]
@@ -373,7 +373,8 @@ def test_an_agent_of_any_manners_is_run_to_its_end(valley: Valley, tmp_path: Pat
     (valley.root / "knobs/alpha.txt").write_text("alpha = 99\n")  # the user's own work, not committed
     before = _of_the_user(valley)
     run = valley.run(
-        *("--agent", shlex.join(("sh", str(script))), "-w", "4", "--yes", "--max-trials", "10", "--agent-timeout", "2"),
+        *("--agent", shlex.join(("sh", str(script))), "--agent-timeout", "2"),
+        *("-w", "4", "--yes", "--max-trials", "10", "--repeats", "1"),
         STATE=str(state),
         SECONDS_OF_HANG=hang,
     )

@@ -13,7 +13,7 @@ import pytest
 from tests.ground import Act, Ground, in_process, loss, picture, until
 
 TAG = ("--tag", "t", "--yes", "--plain")
-ONE = (*TAG, "--workers", "1", "--proposers", "1")
+ONE = (*TAG, "--workers", "1", "--proposers", "1", "--repeats", "1")
 OURS = ("refs/autoresearch", "refs/heads/autoresearch", "logs/refs/heads/autoresearch")
 """What may be new in the repository's git folder, objects aside."""
 ASKED = (
@@ -216,9 +216,9 @@ def test_clean_all_removes_every_run_and_no_branch(ground: Ground, act: Act) -> 
 def during(ground: Ground, *options: str, code: int = 0, losses: Sequence[float] = (90, 80)) -> Iterator[list[str]]:
     """A run whose first candidate is being measured in here; afterwards the list holds stdout and stderr."""
     said: list[str] = []
-    with ground.held(after=4):
+    with ground.held(after=1):
         process = ground.start(*ground.words, *ONE, *options, "--proposer", ground.replay(*losses))
-        until(lambda: ground.started() > 4, process)
+        until(lambda: ground.started() > 1, process)
         yield said
     said += process.communicate()
     assert process.returncode == code, said

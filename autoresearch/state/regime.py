@@ -140,6 +140,7 @@ def look(run: Run) -> None:
     if not exact and not regime.time_like and (not regime.said or regime.said[0]):
         regime.time_like = speaks_of_time(run)
     ways = (exact, regime.time_like, regime.slots_differ, regime.drifts, regime.alone, regime.exclusive)
+    ways = (*ways, run.archive.noise.dof.bit_length())  # twice as much is known of the spread
     if ways != regime.said:
         regime.said = ways
         run.do(Note(FACT, picture(run).to_row()))
