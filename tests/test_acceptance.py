@@ -249,6 +249,12 @@ def test_more_measurements_tell_a_smaller_gain(dof: int, confidence: float, pair
     assert rows == sorted(rows) and [gain for _, gain in rows] == sorted((gain for _, gain in rows), reverse=True)
 
 
+def test_repeats_tell_one_gain_in_that_many_runs_of_each() -> None:
+    ((few, large),) = smallest_gains(Noise(1.0, 2), 0.99, paired=False, repeats=2)
+    ((many, small),) = smallest_gains(Noise(1.0, 2), 0.99, paired=False, repeats=5)
+    assert (few, many) == (4, 10) and small < large
+
+
 def test_one_repeat_decides_a_combination_by_its_one_fresh_run() -> None:
     """It was never screened, and nothing was repeated: there is no spread to judge by."""
     rule = Rule(Direction.MINIMIZE, repeats=1)

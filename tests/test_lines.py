@@ -73,6 +73,15 @@ def texts(notices: Iterator[Notice]) -> list[str]:
         (BASELINE, "baseline: 0.998, measured 3 times, standard deviation 0.0012"),
         (replace(BASELINE, stdev=0.0), "baseline: 0.998, measured 3 times, all equal"),
         (replace(BASELINE, n=1, stdev=None), "baseline: 0.998, measured once"),
+        (
+            replace(BASELINE, stdev=0.0, note="1 of 4 runs failed: exit"),
+            "baseline: 0.998, measured 3 times, all equal; 1 of 4 runs failed: exit",
+        ),
+        (
+            replace(WORSE, reason=Reason.SUPERSEDED, note="others used the machine", implausible=True),
+            "trial 4 discarded (superseded: adds nothing to the new best; others used the machine) 1.005, gain -0.012: "
+            "switch to GeLU",
+        ),
         (replace(WORSE, value=None, delta=None, hypothesis=""), "trial 4 discarded (worse): (no hypothesis)"),
         (
             replace(WORSE, reason=Reason.EQUAL, delta=0.002),
@@ -91,6 +100,11 @@ def texts(notices: Iterator[Notice]) -> list[str]:
 )
 def test_a_trial_ends(trial: Trial, text: str) -> None:
     assert texts(told(TimePassed(), ended=[trial])) == [text]
+
+
+def test_noise_is_said_before_the_first_trial() -> None:
+    said = texts(told(TimePassed(), ended=(BASELINE, WORSE), snapshot=replace(SNAPSHOT, noise=NOISE)))
+    assert [text.split(" ")[0] for text in said] == ["baseline:", "noise:", "trial"]
 
 
 def test_a_slot_comes_fails_and_is_retired_once() -> None:
@@ -122,6 +136,13 @@ def test_states_that_last_are_said_once() -> None:
     assert texts(told(StopAsked("Ctrl-C"), Ended("Ctrl-C"))) == [
         "draining (Ctrl-C): running measurements end; Ctrl-C again to stop now",
         "stopped: Ctrl-C",
+    ]
+
+
+def test_what_is_measured_again_at_the_end_is_said_once() -> None:
+    last = replace(SNAPSHOT, draining="--max-trials reached", slots=(SlotView(0, "", trial=3, purpose=Purpose.FINAL),))
+    assert texts(told(TimePassed(), TimePassed(), snapshot=last)) == [
+        "measuring the baseline and the best again; Ctrl-C leaves the rest out"
     ]
 
 

@@ -8,7 +8,7 @@ from autoresearch.actions import Action, Approve, Measure, Propose, Stop, Wake
 from autoresearch.config import RunConfig
 from autoresearch.events import Approved, Began, Measured, SlotReady
 from autoresearch.state import Run
-from autoresearch.trial import Measurement, Purpose
+from autoresearch.trial import Measurement, Purpose, Reason
 from tests.world import CONFIG, World
 
 PASS_RATE = RunConfig(objective="maximize pass rate", measure="pytest | tail -1", scope=("x.py",))
@@ -38,6 +38,17 @@ def test_the_time_may_be_up_before_the_baseline_is_done() -> None:
     world.measure(world.asked(Measure))
     assert world.stopped == "--max-time reached"
     assert world.rows[0].n == 2
+
+
+def test_a_baseline_that_fails_now_and_then_says_so() -> None:
+    world = World()
+    world.ready()
+    world.measure(world.asked(Measure))
+    world.approve()
+    world.measure(world.asked(Measure), Reason.EXIT)
+    while not world.run.baseline.recorded:
+        world.measure(world.asked(Measure))
+    assert world.rows[0].note == "1 of 4 runs failed: exit"
 
 
 def after_baseline(*outputs: str) -> list[Action]:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autoresearch.noise import Fresh, Load, Noise, beyond_use, drifts, load_matters, slots_differ
+from autoresearch.noise import Fresh, Kind, Load, Noise, Picture, beyond_use, drifts, load_matters, slots_differ
 
 VALUES = st.lists(st.floats(-1e4, 1e4), min_size=1, max_size=8)
 Draw = Callable[[Random], float]
@@ -142,3 +142,10 @@ def test_others_are_stopped_where_one_at_a_time_tells_far_more(
 def test_measurements_that_load_makes_slow_are_worth_less() -> None:
     assert not beyond_use(Load(Noise(1.0, 3), 10.0, Noise(5.0, 7), 10.0), 8)
     assert beyond_use(Load(Noise(1.0, 3), 10.0, Noise(5.0, 7), 40.0), 8)
+
+
+def test_what_is_said_of_noise() -> None:
+    assert Picture(Kind.DETERMINISTIC, 1.0, Noise(0.0, 2)).words == "none in 3 measurements: deterministic so far"
+    assert Picture(Kind.DETERMINISTIC, 1.0, Noise()).words == "not known: nothing was measured twice"
+    one = Picture(Kind.NOISY, 1.0, Noise(0.5, 1), smallest=[(4, 3.5)]).words
+    assert one == "noisy, standard deviation 0.5 (1 degree of freedom); a gain of 3.5 shows in 4 measurements"

@@ -98,6 +98,13 @@ def test_a_duration_that_was_the_same_each_time_is_time_like_once_it_is_not() ->
     assert (said(world)["kind"], said(world)["paired"]) == ("time-like", True)
 
 
+def test_the_spread_is_told_again_when_twice_as_much_is_known_of_it() -> None:
+    world = ready(gaussian(), 60)
+    told = {said(world)["dof"] for _ in measurements(world) if FACT in world.noted}
+    assert min(told) <= 4 and 4 <= len(told) <= 8
+    assert max(told) > world.run.archive.noise.dof / 2
+
+
 def test_slots_that_differ_ask_for_pairs() -> None:
     random = Random(2)
     world = ready(lambda tree, action: 6.0 + 2.0 * action.slot + random.gauss(0, 0.05), 120)

@@ -96,6 +96,7 @@ def test_nothing_happened() -> None:
         ({"deterministic": None}, "not known"),
         ({"config": {}}, "not known"),
         ({"config": {"confidence": 0.99, "repeats": 1}}, "not known"),
+        ({"config": {"confidence": 0.99, "repeats": 1}, "deterministic": True}, "not known"),
         ({"confirmed": 1}, "at most 0.01 of 12 (1 confirmation;"),
         ({"confirmed": 5000}, "at most 12 of 12 (5000 confirmations;"),
     ],

@@ -56,8 +56,8 @@ class Regime:
     anchors: int = 0
     runs: int = 0
     """Measurements of candidates and of the incumbent, anchors among them."""
-    said: tuple[bool, ...] = ()
-    """What views were told last of how candidates are compared."""
+    said: tuple[int, ...] = ()
+    """What views were told last of how candidates are compared, and of how well the spread is known."""
 
     @property
     def paired(self) -> bool:
@@ -133,16 +133,17 @@ def _screen_again(run: Run) -> None:
 
 
 def look(run: Run) -> None:
-    """Say what is known of the noise, for views: first with the baseline, then whenever another way follows from it."""
+    """Say what is known of the noise, for views: first with the baseline, then whenever another way follows from it or
+    twice as much is known of the spread."""
     if not run.baseline.recorded:
         return
     regime, exact = run.regime, run.archive.noise.deterministic
     if not exact and not regime.time_like and (not regime.said or regime.said[0]):
         regime.time_like = speaks_of_time(run)
-    ways = (exact, regime.time_like, regime.slots_differ, regime.drifts, regime.alone, regime.exclusive)
-    ways = (*ways, run.archive.noise.dof.bit_length())  # twice as much is known of the spread
-    if ways != regime.said:
-        regime.said = ways
+    known = run.archive.noise.dof.bit_length()
+    now = (exact, regime.time_like, regime.slots_differ, regime.drifts, regime.alone, regime.exclusive, known)
+    if now != regime.said:
+        regime.said = now
         run.do(Note(FACT, picture(run).to_row()))
 
 

@@ -107,6 +107,8 @@ class Teller:
         self._unseen = False
         """It was said which files of the scope do not matter."""
         self._retired: frozenset[int] = frozenset()
+        self._last = False
+        """It was said that baseline and best are measured again."""
 
     def tell(
         self, at: float, event: Event, ended: Sequence[Trial], snapshot: Callable[[], Snapshot]
@@ -159,8 +161,12 @@ class Teller:
         if picture.plateau and not self._plateau:
             yield Notice("plateau: nothing was kept for a while; proposals turn to bolder changes", "plateau")
         self._plateau = picture.plateau
-        if picture.draining and any(slot.trial is not None for slot in picture.slots):
+        last = any(slot.purpose is Purpose.FINAL for slot in picture.slots)
+        if picture.draining and not last and any(slot.trial is not None for slot in picture.slots):
             yield from self._drains(picture.draining)
+        if last and not self._last:
+            self._last = True
+            yield Notice("measuring the baseline and the best again; Ctrl-C leaves the rest out")
 
     def _says_noise(self, noise: Picture) -> Iterator[Notice]:
         """At the start, and when another kind of number shows; a spread that is known better is no news."""
