@@ -217,7 +217,7 @@ def test_a_flaky_suite_is_found_out_and_a_lucky_run_of_it_is_not_kept(tmp_path: 
     ground.git("commit", "-q", "-m", "a suite")
     edits = [{"path": "src.py", "content": f"done = {done}\n"} for done in ("1  # nothing", "3")]
     lines = ground.replay(*({"hypothesis": edit["content"].strip(), "edits": [edit]} for edit in edits))
-    command = f"{sys.executable} -m pytest -q -p no:cacheprovider 2>&1 | tail -1"
+    command = f"{sys.executable} -m pytest -q -p no:cacheprovider --assert=plain 2>&1 | tail -1"
     environment = {"FOLDER": str(tmp_path), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONDONTWRITEBYTECODE": "1"}
     words = ("maximize test pass count", command, "src.py", *ONE, "--proposer", lines)
     done = ground.do(*words, folder=None, **environment)

@@ -129,10 +129,10 @@ class Teller:
             yield _of_trial(trial, picture)
             if trial.baseline and picture is not None:  # its noise is said before any other trial
                 yield from self._states(picture)
-        if picture is not None:
-            yield from self._states(picture)
         if isinstance(event, StopAsked):
             yield from self._drains(event.why)
+        if picture is not None:
+            yield from self._states(picture)
         if isinstance(event, Ended):
             yield _stopped(event)
 
