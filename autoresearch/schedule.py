@@ -143,11 +143,12 @@ def steady_proposals(slots: int, pace: Pace) -> int:
     return max(1, math.ceil(min(needed, MOST_PROPOSALS_PER_SLOT * slots)))
 
 
-def wants_baseline(measured: int, running: int, slot_measured: bool, repeats: int | None) -> bool:
+def wants_baseline(measured: int, running: int, slot_measured: bool, repeats: int | None, wave: int = 1) -> bool:
     """Whether a free slot measures the baseline: once in every slot and at least three times in all.
 
-    With --repeats exactly that often.
+    In whole waves of as many at a time, so that each is measured at the same load. With --repeats exactly that often.
     """
+    known = measured + running
     if repeats is not None:
-        return measured + running < repeats
-    return not slot_measured or measured + running < BASELINES
+        return known < repeats
+    return not slot_measured or known < BASELINES or known % wave != 0

@@ -134,3 +134,9 @@ def test_every_slot_measures_the_baseline_and_three_times_in_all_or_as_often_as_
     measured: int, running: int, slot_measured: bool, repeats: int | None, expected: bool
 ) -> None:
     assert wants_baseline(measured, running, slot_measured, repeats) is expected
+
+
+def test_a_noisy_baseline_is_measured_in_whole_waves() -> None:
+    assert wants_baseline(2, 1, True, None, wave=2)
+    assert not wants_baseline(2, 2, True, None, wave=2)
+    assert not wants_baseline(2, 1, True, 3, wave=2)

@@ -176,7 +176,9 @@ def work_for(run: Run, slot: SlotState) -> Work | None:
 def baseline_wanted(run: Run, slot: SlotState) -> bool:
     """Whether a free slot measures the unchanged code."""
     measured, running = len(run.baseline.good), baselines_running(run)
-    return wants_baseline(measured, running, slot.baseline_measured or run.baseline.taken_over, run.config.repeats)
+    known = slot.baseline_measured or run.baseline.taken_over
+    noisy = not run.archive.noise.deterministic and not run.baseline.recorded and not run.baseline.taken_over
+    return wants_baseline(measured, running, known, run.config.repeats, max(1, run.slots.usable) if noisy else 1)
 
 
 def baselines_running(run: Run) -> int:
