@@ -14,14 +14,15 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import combinations, pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from autoresearch.acceptance import POOL
-from autoresearch.events import Event, Landed, Measured, Merged, TakenOver, event_from_row
+from autoresearch.events import Event, Landed, Measured, Merged, SlotReady, TakenOver, event_from_row
+from autoresearch.load import disturbed
 from autoresearch.state.pairs import REPEATED
 from autoresearch.trial import Purpose, mean
 from tests.checkouts import made, whole
@@ -109,12 +110,13 @@ def stored(ground: Ground) -> list[Event]:
 def each_keep_was_measured_beside_the_one_before(ground: Ground) -> None:
     """Every tree on the branch has fresh runs on top of its predecessor, which has runs of its own; none else decide.
 
-    Where all values are equal, two of them suffice.
+    Where all values are equal, two of them suffice. Of pairs that others disturbed some don't count.
     """
     shown = ground.git("log", "--all", "--format=%H %T %P").splitlines()
     trees = {line.split()[0]: line.split()[1] for line in shown}
     parents = {line.split()[0]: line.split()[2:] for line in shown}
     rows, events = {row["trial"]: row for row in ground.rows()}, stored(ground)
+    cpus = {event.slot: event.cpus for event in events if isinstance(event, SlotReady)}
     exact = json.loads(ground.do("status", "--json").stdout)["deterministic"]
     landed = [(place, event) for place, event in enumerate(events) if isinstance(event, Landed)]
     chain = ground.git("rev-list", "--reverse", "main..autoresearch/t").split()
@@ -131,7 +133,9 @@ def each_keep_was_measured_beside_the_one_before(ground: Ground) -> None:
         if rows[str(keep.trial)]["reason"] != "replaced":
             assert {before} == {parent for event in fresh for parent in parents[event.commit]}
         values = [event.measurement.value or 0.0 for event in fresh]
-        means = [mean(values[place:]) for place in range(len(values) - 1)]  # pairs that were disturbed don't count
+        most = min(REPEATED, sum(disturbed(event.measurement, cpus[event.slot]) for event in fresh + beside))
+        counts = range(max(2, len(values) - most), len(values) + 1)
+        means = [mean(some) for count in counts for some in combinations(values, count)]
         assert float(list(rows[str(keep.trial)].values())[1]) in [pytest.approx(each) for each in means]
 
 
@@ -224,7 +228,8 @@ def test_a_flaky_suite_is_found_out_and_a_lucky_run_of_it_is_not_kept(tmp_path: 
     assert done.returncode == 0, done.stderr
     each_keep_was_measured_beside_the_one_before(ground)
     said = [line[10:] for line in done.stdout.splitlines()]
-    nothing, first, then, lucky, real = [line for line in said if line.startswith(("baseline:", "noise:", "trial"))]
+    nothing, first, then = [line for line in said if line.startswith(("baseline:", "noise:"))]
+    lucky, real = [line for line in said if line.startswith("trial")]
     assert (nothing, first) == ("baseline: 1, measured 3 times, all equal", f"noise: {EXACT}")
     assert then.startswith("noise: noisy, standard deviation 0.")
     assert lucky.startswith("trial 1 discarded (unconfirmed: fresh runs are no better)")
