@@ -30,12 +30,12 @@ from benchmarks.report import Report, Table, Target, average, with_interval
 
 MEASURE = """\
 . ./worth.sh
-seed=$(od -An -N4 -tu4 /dev/urandom)
-set | awk -v seed="$seed" -F= '
+luck=$(od -An -v -N48 -tu4 /dev/urandom | tr '\\n' ' ')
+set | awk -v luck="$luck" -F= '
     /^worth_/ { gsub("\\047", "", $2); total += $2 }
-    END { srand(seed); for (i = 0; i < 12; i++) total += rand(); print "score: " 94 + total }'
+    END { split(luck, each, " "); for (i = 1; i <= 12; i++) total += each[i] / 4294967296; print "score: " 94 + total }'
 """
-"""The sum of twelve uniform numbers has a standard deviation of 1."""
+"""The sum of twelve uniform numbers has a standard deviation of 1. awk has a `rand`, whose seeds are too much alike."""
 WORTHS = {Kind.GAIN: 3.0, Kind.NOOP: 0.0, Kind.LOSS: -2.0}
 WORKERS = 4
 TAG = "campaign"
