@@ -65,7 +65,13 @@ class EditUnseen(UsageError):
         lines = [
             "the measurement does not see the edits: with every file of the scope replaced by rubbish, and then by "
             f"nothing, it gave {value}, as on the unchanged code",
-            *(where or ["what it measures instead could not be told; run it in a copy of the repository and see"]),
+            *(
+                where
+                or [
+                    "perhaps the command never reads the files of the scope; what it measures instead could not be told: "
+                    "run it in a copy of the repository and see"
+                ]
+            ),
             "where that is as it should be, --no-canary starts all the same",
         ]
         super().__init__("\n".join(lines))

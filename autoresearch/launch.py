@@ -103,7 +103,7 @@ async def resume(tag: str | None, changes: Mapping[str, Any], *, folder: Path, c
                 begun = state.budget.trials
                 await session.go_on(state, ended)
                 if state.budget.trials == begun and state.stopping and state.stopping.why.startswith("--"):
-                    console.say(f"Nothing was left to do ({state.stopping.why}): name a higher limit to go on.")
+                    console.say(f"No trial was left to run ({state.stopping.why}): name a higher limit to go on.")
     finally:
         if session is not None:
             with CancelScope(shield=True):

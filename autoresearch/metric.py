@@ -94,6 +94,7 @@ class Reading:
 
 
 RESOURCES = ("wall_seconds", "cpu_seconds", "peak_rss_mb")
+MEASURE = "the measure command"
 _MARK = "METRIC "
 """Begins the key of a name that was read from `METRIC name=value` lines, which no other line replaces."""
 _READINGS_SHOWN, _LINES_SHOWN, _LINE_SHOWN = 8, 5, 120
@@ -245,8 +246,10 @@ def _by_regex(lines: Sequence[str], pattern: re.Pattern[str]) -> float | None:
     return math.nan if value is None else value
 
 
-def choose(measurement: Measurement, objective: str, asked: str | None, direction: Direction | None) -> Metric:
-    """Fix the metric on the real baseline's measurement, whose `stdout` is filled.
+def choose(
+    measurement: Measurement, objective: str, asked: str | None, direction: Direction | None, command: str = MEASURE
+) -> Metric:
+    """Fix the metric on the real baseline's measurement, whose `stdout` is filled; `command` is what errors call it.
 
     Raises:
         UsageError: the baseline failed, no number or several were found, or the direction is not known.
@@ -259,7 +262,7 @@ def choose(measurement: Measurement, objective: str, asked: str | None, directio
     else:
         found = readings(measurement.stdout, objective, asked)
         if not found:
-            raise BaselineFailed(_nothing_found(measurement, asked))
+            raise BaselineFailed(_nothing_found(measurement, asked, command))
         if len(found) > 1:
             raise UsageError(_ambiguous(found))
         name, reader = found[0].name, found[0].reader
@@ -303,19 +306,19 @@ def _ambiguous(found: Sequence[Reading]) -> str:
     return "\n".join([f"the output has {len(found)} readings; say which one is the metric:", *shown, *more])
 
 
-def _nothing_found(measurement: Measurement, asked: str | None) -> str:
+def _nothing_found(measurement: Measurement, asked: str | None, command: str) -> str:
     failed = f"exited with status {measurement.exit_code} and " if measurement.exit_code else ""
     if asked is None:
         resources = ", ".join(RESOURCES)
-        said = f"the measure command {failed}printed no number; "
+        said = f"{command} {failed}printed no number; "
         if failed:
             said += "make it work on the unchanged code first"
         else:
-            said += f"print one to stdout, or use --metric with {resources}"
+            said += "print one to stdout" + (f", or use --metric with {resources}" if command == MEASURE else "")
     else:
         names = list(dict.fromkeys(item.name for item in named_values(clean_lines(measurement.stdout))))
         has = f"; it names {', '.join(names[:_READINGS_SHOWN])}" if names else ""
-        said = f"the measure command {failed}printed nothing that --metric {shlex.quote(asked)} reads{has}"
+        said = f"{command} {failed}printed nothing that --metric {shlex.quote(asked)} reads{has}"
     return said + _last_lines(measurement)
 
 

@@ -24,7 +24,7 @@ from autoresearch.repository import GitRepository
 from autoresearch.session import SIGNALS, STOPPED_NOW
 from autoresearch.state.baseline import TIMEOUT_SECONDS
 from autoresearch.state.finale import FIRST_SEED, RUNS
-from autoresearch.trial import Measurement, Reason, Trial
+from autoresearch.trial import Measurement, Reason, Trial, mean
 from autoresearch.wiring import Site
 
 
@@ -49,10 +49,10 @@ class Turns:
 
     @classmethod
     def of(cls, baseline: str, trial: Trial, pairs: int) -> Turns:
-        """Baseline and trial, `pairs` times each: B A A B."""
+        """Baseline and trial, `pairs` times each: B A A B; of the baseline itself, only that."""
         queue = deque[Side]()
         for pair in range(pairs):
-            sides = (Side(0, baseline, pair), Side(trial.number, trial.commit or "", pair))
+            sides = [Side(0, baseline, pair), Side(trial.number, trial.commit or "", pair)][: 2 if trial.number else 1]
             queue += sides if pair % 2 == 0 else sides[::-1]
         return cls(queue)
 
@@ -100,10 +100,11 @@ async def replay(number: int, run_dir: Path, runs: int | None, *, folder: Path, 
     if trial.commit is None:
         raise UsageError(f"trial {number} has no commit to measure: {trial.reason}")
     pairs = runs or RUNS
-    site = await _site(record, baseline.commit, folder, 2 * pairs)
     turns = Turns.of(baseline.commit, trial, pairs)
+    site = await _site(record, baseline.commit, folder, len(turns.queue))
     request = await _request(record, site.config, metric)
-    console.say(f"measuring the baseline and trial {number} {plain.times(pairs)} each, by turns")
+    both = f"trial {number} and the baseline {plain.times(pairs)} each, by turns"
+    console.say(f"measuring {both if number else f'the baseline {plain.times(pairs)}'}")
     if not await _measured(site, turns, request, console):
         return STOPPED_NOW
     for line in _told(record, trial, turns):
@@ -164,16 +165,18 @@ async def _request(record: RunRecord, config: RunConfig, metric: Metric) -> Requ
 
 def _told(record: RunRecord, trial: Trial, turns: Turns) -> list[str]:
     """What is said at the end."""
-    names = {0: "baseline", trial.number: f"trial {trial.number}"}
-    lines = [f"{names[trial.number]}: {plain.one_line(trial.hypothesis)}", f"stored: {_stored(trial)}"]
+    names = {0: "baseline"} if trial.number == 0 else {0: "baseline", trial.number: f"trial {trial.number}"}
+    lines = [f"trial {trial.number}: {plain.one_line(trial.hypothesis)}", f"stored: {_stored(trial)}"]
     if record.pid is not None:
         lines.append(f"the run is going on (pid {record.pid}): both sides shared the machine with it")
     lines += [f"{name}: {_values(turns.seen.get(number, ()))}" for number, name in names.items()]
     before, after = turns.values(0), turns.values(trial.number)
-    if before and after:
+    if trial.number == 0 and before:
+        lines.append(f"Re-measured: {plain.number(mean(before))} (mean, n = {len(before)})")
+    elif before and after:
         lines.append(f"Re-measured: {compare(before, after, _noise(record)).words}")
     else:
-        lines.append("Re-measured: skipped (one of them gave no value)")
+        lines.append(f"Re-measured: skipped ({'it' if trial.number == 0 else 'one of them'} gave no value)")
     return lines
 
 

@@ -130,7 +130,7 @@ def gain(value: Any) -> str:
     except ValueError:
         amount = -1.0
     if amount < 0:
-        raise ValueError(f"{_shown(value)} is neither a number nor a share such as 0.5%")
+        raise ValueError(f"{_shown(value)} is neither a number from 0 on nor a share such as 0.5%")
     return written
 
 

@@ -88,7 +88,7 @@ async def test_resume_of_a_run_that_reached_its_limit_says_so(checkout: Path) ->
     await launch.run(replace(SHORT, tag="t"), folder=checkout, console=MemoryConsole(["y"]), proposer=smaller())
     console = MemoryConsole()
     assert await launch.resume("t", {"proposer": "mutate"}, folder=checkout, console=console) == 0
-    assert "Nothing was left to do (--max-trials reached): name a higher limit to go on." in console.said
+    assert "No trial was left to run (--max-trials reached): name a higher limit to go on." in console.said
 
 
 async def test_without_anybody_to_ask_nothing_is_measured(checkout: Path, cache: Path) -> None:

@@ -146,6 +146,14 @@ def test_what_is_measured_again_at_the_end_is_said_once() -> None:
     ]
 
 
+def test_once_it_is_measured_again_only_a_stop_from_outside_is_said() -> None:
+    last = replace(SNAPSHOT, draining="--max-trials reached", slots=(SlotView(0, "", trial=3, purpose=Purpose.FINAL),))
+    teller = Teller()
+    assert len(texts(told(TimePassed(), StopAsked("--max-trials reached"), snapshot=last, teller=teller))) == 1
+    assert texts(told(StopAsked("Ctrl-C"), snapshot=last, teller=teller)) == [
+        "draining (Ctrl-C): running measurements end; Ctrl-C again to stop now"
+    ]
+
 def test_a_drain_with_nothing_to_end_is_not_said() -> None:
     drained = replace(SNAPSHOT, draining="--max-trials reached", slots=(SlotView(0, "GPU 0"),))
     assert texts(told(TimePassed(), Ended("--max-trials reached"), snapshot=drained)) == [

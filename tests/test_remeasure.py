@@ -38,6 +38,11 @@ def test_any_trial_is_measured_again_and_nothing_stays(ground: Ground) -> None:
     assert "Re-measured: 100 -> 95 (improvement: -5.0%, exact, n = 2 + 2)\n" in done.stdout
     assert ground.started() == measured + 4
 
+    done = ground.do("replay", "0", "--repeats", "2")
+    assert "measuring the baseline 2 times\n" in done.stdout
+    assert "baseline: 100 100\nRe-measured: 100 (mean, n = 2)\n" in done.stdout
+    assert ground.started() == measured + 6
+
     assert "trial 3: no_metric\nRe-measured: skipped" in ground.do("replay", "3", "--repeats", "1").stdout
     for words, said in [
         (("replay", "9"), "there is no trial 9 in the run t"),

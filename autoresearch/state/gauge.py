@@ -56,7 +56,7 @@ class Gauge:
                 "print the one that counts as `METRIC name=value`"
             )
         try:
-            self.metric = metrics.choose(baseline, objective, asked, direction)
+            self.metric = metrics.choose(baseline, objective, asked, direction, "the command")
         except UsageError as error:
             raise UsageError(f"{self.flag}, on the unchanged code: {error}") from None
 

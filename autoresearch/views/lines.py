@@ -129,7 +129,7 @@ class Teller:
             yield _of_trial(trial, picture)
             if trial.baseline and picture is not None:  # its noise is said before any other trial
                 yield from self._states(picture)
-        if isinstance(event, StopAsked):
+        if isinstance(event, StopAsked) and not (self._last and event.why.startswith("--")):
             yield from self._drains(event.why)
         if picture is not None:
             yield from self._states(picture)
@@ -162,10 +162,10 @@ class Teller:
             yield Notice("plateau: nothing was kept for a while; proposals turn to bolder changes", "plateau")
         self._plateau = picture.plateau
         last = any(slot.purpose is Purpose.FINAL for slot in picture.slots)
-        if picture.draining and not last and any(slot.trial is not None for slot in picture.slots):
+        if picture.draining and not last and not self._last and any(slot.trial is not None for slot in picture.slots):
             yield from self._drains(picture.draining)
         if last and not self._last:
-            self._last = True
+            self._last, self._draining = True, False  # a stop from outside is said once more
             yield Notice("measuring the baseline and the best again; Ctrl-C leaves the rest out")
 
     def _says_noise(self, noise: Picture) -> Iterator[Notice]:
