@@ -12,6 +12,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import replace
 from difflib import get_close_matches
 from enum import StrEnum
 from functools import partial
@@ -23,7 +24,7 @@ from autoresearch.arguments import COMMANDS, RUN, Invocation, parse
 from autoresearch.config import FIELDS, WORDS, RunConfig, flag_of, merge, read_mapping
 from autoresearch.errors import AutoresearchError, UsageError, causes
 from autoresearch.settings import TOML_NAME, checkout_top, load
-from autoresearch.trial import Outcome, Reason
+from autoresearch.trial import Outcome, Purpose, Reason
 from autoresearch.views import inspect, summary
 
 if TYPE_CHECKING:
@@ -152,7 +153,14 @@ def _show(invocation: Invocation) -> int:
     measured, replies = history.measurements(run_dir, number), history.prompt_and_reply(run_dir, number)
 
     from autoresearch import launch
+    from autoresearch.metric import settle
 
+    metric = history.read_run(run_dir).metric
+    if metric is not None:  # the first baselines were stored before it was known
+        measured = [
+            replace(each, measurement=settle(each.measurement, metric)) if each.purpose is Purpose.BASELINE else each
+            for each in measured
+        ]
     diff = _await(partial(launch.diff, number, run_dir.name, folder=_here())) if trial.commit else ""
     print(inspect.show(trial, measured, replies, diff, history.facts(run_dir)), end="")
     return 0

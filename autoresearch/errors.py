@@ -54,6 +54,12 @@ class BaselineFailed(UsageError):
     """Raised where the measure command fails, or prints no number, on the unchanged code."""
 
 
+_NOT_TOLD = (
+    "perhaps the command never reads the files of the scope; what it measures instead could not be told: "
+    "run it in a copy of the repository and see"
+)
+
+
 class EditUnseen(UsageError):
     """Raised where the measurement stays the same when the scope's files are replaced: it measures something else.
 
@@ -65,13 +71,7 @@ class EditUnseen(UsageError):
         lines = [
             "the measurement does not see the edits: with every file of the scope replaced by rubbish, and then by "
             f"nothing, it gave {value}, as on the unchanged code",
-            *(
-                where
-                or [
-                    "perhaps the command never reads the files of the scope; what it measures instead could not be told: "
-                    "run it in a copy of the repository and see"
-                ]
-            ),
+            *(where or [_NOT_TOLD]),
             "where that is as it should be, --no-canary starts all the same",
         ]
         super().__init__("\n".join(lines))

@@ -20,6 +20,7 @@ from autoresearch.trial import Measurement
 from autoresearch.wiring import Site
 
 _SHOWN = 8
+DEFAULTS = RunConfig()
 
 
 def plan(
@@ -49,6 +50,7 @@ def plan(
         ("Workers", workers(site) + (f"; {most} of them fit into the free memory" if most else "")),
         ("CPU", cpu(site.machine.clocking)),
         ("Timeout", _timeout(config, baseline)),
+        *deciding(config),
         ("Proposer", proposer),
         ("It sees", _sees(config, proposer)),
         ("Stops", _stops(config, proposer)),
@@ -70,6 +72,21 @@ def gates(config: RunConfig) -> Iterator[tuple[str, str]]:
         yield "Stand-in", f"{config.screen}; what is clearly worse on it is not measured"
     if config.holdout is not None:
         yield "Holdout", f"{config.holdout}; on keeps only, never shown to a proposer"
+
+
+def deciding(config: RunConfig) -> Iterator[tuple[str, str]]:
+    """What the user has asked of a keep, beside what is usual."""
+    said = []
+    if config.confidence != DEFAULTS.confidence:
+        said.append(f"confidence {config.confidence:g}")
+    if config.repeats is not None:
+        said.append(f"exactly {plain.times(config.repeats)} measured afresh")
+    if config.min_gain != DEFAULTS.min_gain:
+        said.append(f"at least {config.min_gain} better, or shorter")
+    if config.exclusive == "on":
+        said.append("one measurement at a time")
+    if said:
+        yield "A keep", ", ".join(said)
 
 
 def _stops(config: RunConfig, proposer: str) -> str:

@@ -172,14 +172,6 @@ def test_a_command_that_fails_on_the_unchanged_code_is_said_before_the_run(flag:
         settled(world)
 
 
-@pytest.mark.parametrize("flag", ["screen", "holdout"])
-def test_a_command_without_a_number_is_told_apart_from_the_measure_command(flag: str) -> None:
-    world = World(replace(CONFIG, **{flag: "quick"}))  # type: ignore[arg-type]
-    world.value = lambda tree, action: Reason.NO_METRIC if action.purpose in OTHERS else 1.0
-    with pytest.raises(UsageError, match=f"--{flag}, on the unchanged code: the command printed no number; print one"):
-        settled(world)
-
-
 def test_a_stand_in_that_crashes_on_a_candidate_is_its_crash() -> None:
     world = settled(standing_in(World()))
     known = world.value

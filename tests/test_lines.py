@@ -154,6 +154,7 @@ def test_once_it_is_measured_again_only_a_stop_from_outside_is_said() -> None:
         "draining (Ctrl-C): running measurements end; Ctrl-C again to stop now"
     ]
 
+
 def test_a_drain_with_nothing_to_end_is_not_said() -> None:
     drained = replace(SNAPSHOT, draining="--max-trials reached", slots=(SlotView(0, "GPU 0"),))
     assert texts(told(TimePassed(), Ended("--max-trials reached"), snapshot=drained)) == [

@@ -281,6 +281,11 @@ def test_a_failed_baseline_is_refused(measurement: Measurement, said: str) -> No
         choose(replace(measurement, tail="the end\n"), "minimize loss", None, None)
 
 
+def test_of_another_command_it_is_not_said_that_it_is_the_measure_command() -> None:
+    with pytest.raises(UsageError, match=r"^the command printed no number; print one to stdout\nit printed last:"):
+        choose(ended("hi\n"), "minimize loss", None, None, "the command")
+
+
 def test_the_direction_must_be_known() -> None:
     assert "--minimize or --maximize" in refused("loss: 1\n", "loss")
     assert choose(ended("loss: 1\n"), "loss", None, MAXIMIZE).direction is MAXIMIZE

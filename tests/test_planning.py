@@ -7,7 +7,7 @@ import pytest
 from autoresearch.config import RunConfig
 from autoresearch.dealing import Clocking
 from autoresearch.metric import Direction, Metric, Reader, ReaderKind
-from autoresearch.planning import about_time, clock_note, cpu, gates, how_read, stop_conditions, unbounded
+from autoresearch.planning import about_time, clock_note, cpu, deciding, gates, how_read, stop_conditions, unbounded
 
 
 @pytest.mark.parametrize(
@@ -40,6 +40,13 @@ def test_what_a_candidate_passes_is_named() -> None:
     assert [label for label, _ in gates(config)] == ["Checks", "Constraints", "Stand-in", "Holdout"]
     assert dict(gates(config))["Checks"] == "a; b"
     assert not list(gates(RunConfig()))
+
+
+def test_what_was_asked_of_a_keep_is_named() -> None:
+    config = RunConfig(confidence=0.9, repeats=2, min_gain="1%", exclusive="on")
+    asked = "confidence 0.9, exactly 2 times measured afresh, at least 1% better, or shorter, one measurement at a time"
+    assert list(deciding(config)) == [("A keep", asked)]
+    assert not list(deciding(RunConfig()))
 
 
 def test_no_limit_that_the_user_named_is_a_bound_that_was_named() -> None:

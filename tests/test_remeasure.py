@@ -38,6 +38,8 @@ def test_any_trial_is_measured_again_and_nothing_stays(ground: Ground) -> None:
     assert "Re-measured: 100 -> 95 (improvement: -5.0%, exact, n = 2 + 2)\n" in done.stdout
     assert ground.started() == measured + 4
 
+    assert "baseline  slot 0             100" in ground.do("show", "0").stdout
+    assert "no value" not in ground.do("show", "0").stdout
     done = ground.do("replay", "0", "--repeats", "2")
     assert "measuring the baseline 2 times\n" in done.stdout
     assert "baseline: 100 100\nRe-measured: 100 (mean, n = 2)\n" in done.stdout
