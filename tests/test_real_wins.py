@@ -110,14 +110,15 @@ def stored(ground: Ground) -> list[Event]:
 def each_keep_was_measured_beside_the_one_before(ground: Ground) -> None:
     """Every tree on the branch has fresh runs on top of its predecessor, which has runs of its own; none else decide.
 
-    Where all values are equal, two of them suffice. Of pairs that others disturbed some don't count.
+    Where all values are equal, two suffice. Pairs of timings that others disturbed may be left out, no other value.
     """
     shown = ground.git("log", "--all", "--format=%H %T %P").splitlines()
     trees = {line.split()[0]: line.split()[1] for line in shown}
     parents = {line.split()[0]: line.split()[2:] for line in shown}
     rows, events = {row["trial"]: row for row in ground.rows()}, stored(ground)
     cpus = {event.slot: event.cpus for event in events if isinstance(event, SlotReady)}
-    exact = json.loads(ground.do("status", "--json").stdout)["deterministic"]
+    status = json.loads(ground.do("status", "--json").stdout)
+    exact, paired = status["deterministic"], status["facts"]["noise"]["kind"] == "time-like"
     landed = [(place, event) for place, event in enumerate(events) if isinstance(event, Landed)]
     chain = ground.git("rev-list", "--reverse", "main..autoresearch/t").split()
     assert [event.commit for _, event in landed] == chain
@@ -132,10 +133,15 @@ def each_keep_was_measured_beside_the_one_before(ground: Ground) -> None:
         assert len(fresh) >= 2 and len(beside) >= min(len(fresh), POOL)
         if rows[str(keep.trial)]["reason"] != "replaced":
             assert {before} == {parent for event in fresh for parent in parents[event.commit]}
-        values = [event.measurement.value or 0.0 for event in fresh]
-        most = min(REPEATED, sum(disturbed(event.measurement, cpus[event.slot]) for event in fresh + beside))
-        counts = range(max(2, len(values) - most), len(values) + 1)
-        means = [mean(some) for count in counts for some in combinations(values, count)]
+        calm, doubtful = [], []
+        for event in fresh:
+            in_slot = [other for other in seen if other.slot == event.slot]
+            at = in_slot.index(event)
+            pair = in_slot[max(0, at - 1) : at + 2]  # the other side came just before or after it
+            told = paired and any(disturbed(other.measurement, cpus[event.slot]) for other in pair)
+            (doubtful if told else calm).append(event.measurement.value or 0.0)
+        counts = range(max(0, len(doubtful) - REPEATED), len(doubtful) + 1)
+        means = [mean(calm + list(some)) for n in counts for some in combinations(doubtful, n) if calm or some]
         assert float(list(rows[str(keep.trial)].values())[1]) in [pytest.approx(each) for each in means]
 
 
@@ -228,8 +234,7 @@ def test_a_flaky_suite_is_found_out_and_a_lucky_run_of_it_is_not_kept(tmp_path: 
     assert done.returncode == 0, done.stderr
     each_keep_was_measured_beside_the_one_before(ground)
     said = [line[10:] for line in done.stdout.splitlines()]
-    nothing, first, then = [line for line in said if line.startswith(("baseline:", "noise:"))]
-    lucky, real = [line for line in said if line.startswith("trial")]
+    nothing, first, then, lucky, real = [line for line in said if line.startswith(("baseline:", "noise:", "trial"))]
     assert (nothing, first) == ("baseline: 1, measured 3 times, all equal", f"noise: {EXACT}")
     assert then.startswith("noise: noisy, standard deviation 0.")
     assert lucky.startswith("trial 1 discarded (unconfirmed: fresh runs are no better)")

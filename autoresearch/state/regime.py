@@ -173,6 +173,8 @@ def picture(run: Run) -> Picture:
 
 def _by_slot(run: Run) -> tuple[float, ...]:
     by_slot: dict[int, list[float]] = {}
+    if run.archive.noise.deterministic:
+        return ()
     for fresh in run.archive.fresh:
         if fresh.tree == run.given.base_tree:
             by_slot.setdefault(fresh.slot, []).append(fresh.value)

@@ -46,7 +46,7 @@ from autoresearch.events import (
     StopAsked,
 )
 from autoresearch.metric import Metric
-from autoresearch.noise import Picture
+from autoresearch.noise import Kind, Picture
 from autoresearch.plan import Plan
 from autoresearch.snapshot import Snapshot
 from autoresearch.trial import Outcome, Purpose, Reason, Trial
@@ -116,8 +116,10 @@ class Teller:
         """What is worth a line. A snapshot is made once a second at most, and where a line needs it."""
         kept = any(trial.outcome is Outcome.KEEP for trial in ended)
         picture = None
+        exact = self._noise is not None and self._noise.kind is Kind.DETERMINISTIC
         if (
             kept
+            or (exact and ended)
             or isinstance(event, SlotReady | SlotFailed)
             or _of_canary(event)
             or at - self._looked_at >= _LOOK_EVERY_SECONDS
@@ -125,9 +127,11 @@ class Teller:
             picture, self._looked_at = snapshot(), at
         yield from self._waits(at, event)
         yield from _of_event(event, picture)
+        if picture is not None and not any(trial.baseline for trial in ended):
+            yield from self._says_noise(picture.noise)  # what a trial was judged by is said before how it ended
         for trial in ended:
             yield _of_trial(trial, picture)
-            if trial.baseline and picture is not None:  # its noise is said before any other trial
+            if trial.baseline and picture is not None:
                 yield from self._states(picture)
         if isinstance(event, StopAsked) and not (self._last and event.why.startswith("--")):
             yield from self._drains(event.why)
@@ -156,8 +160,7 @@ class Teller:
             files = ", ".join(picture.unseen_files)
             text = f"these files of the scope do not change the measurement: {_short(files)}"
             yield Notice(text, "unseen_files", {"files": list(picture.unseen_files)})
-        if picture.noise is not None and picture.noise != self._noise:
-            yield from self._says_noise(picture.noise)
+        yield from self._says_noise(picture.noise)
         if picture.plateau and not self._plateau:
             yield Notice("plateau: nothing was kept for a while; proposals turn to bolder changes", "plateau")
         self._plateau = picture.plateau
@@ -168,8 +171,10 @@ class Teller:
             self._last, self._draining = True, False  # a stop from outside is said once more
             yield Notice("measuring the baseline and the best again; Ctrl-C leaves the rest out")
 
-    def _says_noise(self, noise: Picture) -> Iterator[Notice]:
+    def _says_noise(self, noise: Picture | None) -> Iterator[Notice]:
         """At the start, and when another kind of number shows; a spread that is known better is no news."""
+        if noise is None:
+            return
         told, self._noise = self._noise, noise
         if told is None or told.ways != noise.ways:
             yield Notice(f"noise: {noise.words}", "noise", dict(noise.to_row()))
